@@ -1,0 +1,33 @@
+"""How the tests run.
+
+Knows the hypothesis profiles, and what a skipped test means where every peer has to be there.
+Must not know what is tested.
+"""
+
+import os
+from collections.abc import Generator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# No deadline and no complaint about slow input: a busy machine is no fault of the code.
+settings.register_profile(
+    "default", max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("ci", settings.get_profile("default"), max_examples=500, print_blob=True)
+settings.load_profile("default")
+
+ALL_PEERS_ARE_HERE = os.environ.get("SMTP_PROTO_CI") == "1"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where every peer has to be there, an interop test that is skipped has failed."""
+    report = yield
+    skipped = report.skipped and not hasattr(report, "wasxfail")
+    if ALL_PEERS_ARE_HERE and skipped and item.get_closest_marker("interop"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and SMTP_PROTO_CI=1 allows no skip: {report.longrepr}"
+    return report
