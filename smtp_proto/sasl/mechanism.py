@@ -1,0 +1,290 @@
+"""What a mechanism is, for the client and for the server.
+
+Knows the shape that all mechanisms have and the identities and passwords that they carry.
+Must not know any one mechanism, nor how its messages travel: they are raw octets here, and
+base64, "334" and "*" are the business of others.
+
+    client                                     server
+    mechanism = factory(credentials)           mechanism = factory(context)
+    start()   -> initial response or None      start(initial response or None) -> Step
+    respond(challenge) -> response             respond(response) -> Step
+    finish()  on the server's success          answer(value) -> Step
+
+A mechanism is one file: a client class, a server class, and the `Mechanism` that registers both.
+Then name it in `registry.py`.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import ClassVar, Protocol, TypeAlias
+
+from smtp_proto.sasl.errors import SASLError
+
+# sasl-mech = 1*20mech-char
+MECHANISM_NAME = re.compile(r"[A-Z0-9_-]{1,20}")  # RFC 4422 3.1
+
+
+# --- What mechanisms are given -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who logs in, with what, and as whom.
+
+    The authorization identity is the identity to act as; empty: the one that belongs to the
+    authentication identity (RFC 4422 3.4.1). The password is not shown in `repr()`.
+    """
+
+    authentication_identity: str
+    password: str = field(repr=False)
+    authorization_identity: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientContext:
+    """What a client mechanism may need besides credentials; each uses what it needs.
+
+    A mechanism refuses to be built (SASLError) without something that it cannot do without.
+    """
+
+    nonce: Callable[[], bytes] | None = None
+    """Returns fresh random octets, at least 16, that nobody can foresee."""
+    channel_bindings: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+    """The data of this connection's TLS for each binding type ("tls-exporter"). RFC 5929, 9266"""
+
+
+NO_CLIENT_CONTEXT = ClientContext()
+
+
+@dataclass(frozen=True, slots=True)
+class ServerContext:
+    """What a server mechanism may need."""
+
+    hostname: str
+    """The server's own name."""
+    nonce: Callable[[], bytes]
+    """Returns fresh random octets, at least 16, that nobody can foresee."""
+    channel_bindings: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+    """The data of this connection's TLS for each binding type ("tls-exporter"). RFC 5929, 9266"""
+    proxy_authorization: bool = False
+    """Whether one identity may ask to act as another. If so, the application must look at the
+    authorization identity too before it accepts; if not, such a wish is rejected."""
+
+
+class _Factory(Protocol):
+    """What is known of a mechanism before there is one."""
+
+    @property
+    def name(self) -> str:
+        """The name under which servers offer it."""
+        ...
+
+    @property
+    def reveals_password(self) -> bool:
+        """Whether the password, or what is as good as it, goes over the wire in clear."""
+        ...
+
+
+# --- The client ----------------------------------------------------------------------------------
+
+
+class ClientMechanism(Protocol):
+    """One exchange, seen from the client. Make a new one for each AUTH."""
+
+    name: ClassVar[str]
+    reveals_password: ClassVar[bool]
+    """Whether the password, or what is as good as it, goes over the wire in clear."""
+
+    def start(self) -> bytes | None:
+        """Return the initial response; None: the mechanism has none, the server begins.
+
+        Empty octets are a response. If it cannot go out with AUTH, it is the answer to the
+        server's first challenge, which is empty then (RFC 4954 4).
+        """
+        ...
+
+    def respond(self, challenge: bytes, /) -> bytes:
+        """Return the response to `challenge`. Raises SASLError: cancel the exchange then."""
+        ...
+
+    def finish(self) -> None:
+        """Call this when the server has reported success, and trust it only when it returns.
+
+        Raises SASLError if the exchange was not over, or the server has not proven itself.
+        """
+        ...
+
+
+class ClientFactory(_Factory, Protocol):
+    """Makes client mechanisms; the class of the mechanism is one."""
+
+    def __call__(
+        self, credentials: Credentials, context: ClientContext = ..., /
+    ) -> ClientMechanism:
+        """Raise SASLError if the credentials cannot be expressed in the mechanism."""
+        ...
+
+
+# --- The server ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """Send `data`, then give what the client answers to `respond()`."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CheckPassword:
+    """Give `answer()` True if the credentials are right, else False."""
+
+    credentials: Credentials
+
+
+@dataclass(frozen=True, slots=True)
+class FetchPassword:
+    """Give `answer()` the password of the identity; None if there is no such identity."""
+
+    authentication_identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The exchange is over: the client is `authentication_identity`.
+
+    It acts as `authorization_identity`, which is the same unless the client asked for another.
+    """
+
+    authentication_identity: str
+    authorization_identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The exchange is over and has failed; `why` is for the log, not for the client.
+
+    `malformed`: the client broke the mechanism (501). Else its credentials are not accepted (535).
+    """
+
+    why: str
+    malformed: bool = False
+
+
+Step: TypeAlias = Challenge | CheckPassword | FetchPassword | Accepted | Rejected
+Answer: TypeAlias = bool | str | None
+
+# An unknown identity and a wrong password must look the same.
+# RFC 4422 3.6
+WRONG_CREDENTIALS = Rejected("the credentials are wrong")
+OUT_OF_ORDER = Rejected("the answer to a question that was not asked", malformed=True)
+
+
+class ServerMechanism(Protocol):
+    """One exchange, seen from the server. Make a new one for each AUTH.
+
+    Each method returns what is to be done next. Whatever the client sends, nothing is raised:
+    what breaks the mechanism is `Rejected`.
+    """
+
+    name: ClassVar[str]
+    reveals_password: ClassVar[bool]
+    """Whether the password, or what is as good as it, goes over the wire in clear."""
+
+    def start(self, initial_response: bytes | None, /) -> Step:
+        """Begin; None: AUTH came without an initial response, which differs from an empty one."""
+        ...
+
+    def respond(self, response: bytes, /) -> Step:
+        """Take the client's response to a `Challenge`."""
+        ...
+
+    def answer(self, value: Answer, /) -> Step:
+        """Take the application's answer to a `CheckPassword` or `FetchPassword`."""
+        ...
+
+
+class ServerFactory(_Factory, Protocol):
+    """Makes server mechanisms; the class of the mechanism is one."""
+
+    def __call__(self, context: ServerContext, /) -> ServerMechanism:
+        """Return a mechanism for one exchange."""
+        ...
+
+
+# --- The registration ----------------------------------------------------------------------------
+
+
+class Strength(IntEnum):
+    """How much a mechanism is worth: of those that may be used, the strongest is chosen."""
+
+    NONE = 0  # proves nothing, or is broken: used only if allowed by name
+    WEAK = 1  # lets whoever listens, or poses as the server, guess the password at leisure
+    PASSWORD = 2  # hands the password, or what is as good as it, to the server
+    PROOF = 3  # proves on both sides that the password is known, without revealing it
+    BOUND = 4  # as PROOF, and only for this one TLS connection
+
+
+@dataclass(frozen=True, slots=True)
+class Mechanism:
+    """A mechanism as the registry has it: both sides, and what it is worth."""
+
+    client: ClientFactory
+    server: ServerFactory
+    strength: Strength
+
+    @property
+    def name(self) -> str:
+        """The name under which servers offer it."""
+        return self.client.name
+
+
+# --- Identities and passwords --------------------------------------------------------------------
+
+# A lone surrogate is what no UTF-8 has: writing and reading check for it in the same way, and no
+# codec error is raised, which would carry the secret along.
+_IDENTITY = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+_PASSWORD = re.compile(r"[^\x00\ud800-\udfff]+")  # RFC 4616 2
+
+
+def encode_identity(identity: str) -> bytes:
+    """Return `identity` as UTF-8.
+
+    Raises SASLError if it is empty, or has control characters or lone surrogates.
+    """
+    return _checked_identity(identity).encode()
+
+
+def decode_identity(octets: bytes) -> str:
+    """Return the identity that `octets` are. Raises SASLError, as `encode_identity` does."""
+    return _checked_identity(octets.decode(errors="surrogateescape"))
+
+
+def encode_password(password: str) -> bytes:
+    """Return `password` as UTF-8. Raises SASLError if it is empty, or has NUL or surrogates."""
+    return _checked_password(password).encode()
+
+
+def decode_password(octets: bytes) -> str:
+    """Return the password that `octets` are. Raises SASLError, as `encode_password` does."""
+    return _checked_password(octets.decode(errors="surrogateescape"))
+
+
+def require_own_identity(credentials: Credentials) -> None:
+    """For mechanisms that cannot say as whom to act. Raises SASLError if it is somebody else."""
+    if credentials.authorization_identity not in ("", credentials.authentication_identity):
+        raise SASLError("it cannot carry an authorization identity")
+
+
+def _checked_identity(identity: str) -> str:
+    if _IDENTITY.fullmatch(identity):
+        return identity
+    raise SASLError("an identity is empty, or has control characters or is not UTF-8")
+
+
+def _checked_password(password: str) -> str:
+    if _PASSWORD.fullmatch(password):
+        return password
+    raise SASLError("the password is empty, or has NUL or is not UTF-8")
