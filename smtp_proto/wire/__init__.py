@@ -11,6 +11,7 @@ from smtp_proto.wire.address import (
     NullReversePath,
     Postmaster,
     ReversePath,
+    domain_to_ascii,
     parse_forward_path,
     parse_reverse_path,
     split_path,
@@ -43,9 +44,11 @@ from smtp_proto.wire.command import (
 )
 from smtp_proto.wire.content import (
     BareLineEndings,
+    CanonicalContent,
     ContentDecoder,
     ContentEncoder,
     LineEndings,
+    canonical,
 )
 from smtp_proto.wire.errors import LimitExceeded, WireError, escaped, shown
 from smtp_proto.wire.limits import Limits
@@ -75,6 +78,7 @@ __all__ = [
     "BareLineEndings",
     "Bdat",
     "Body",
+    "CanonicalContent",
     "Capabilities",
     "Command",
     "CommandError",
@@ -115,7 +119,9 @@ __all__ = [
     "Verb",
     "Vrfy",
     "WireError",
+    "canonical",
     "decode_xtext",
+    "domain_to_ascii",
     "encode_xtext",
     "escaped",
     "parse_command",

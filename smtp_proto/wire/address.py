@@ -134,7 +134,7 @@ class Mailbox:
             raise WireError(
                 "Local-part", f"not ASCII, so that it needs SMTPUTF8: {shown(self.local_part)}"
             )
-        return Mailbox(self.local_part, ".".join(map(_to_a_label, self.domain.split("."))))
+        return Mailbox(self.local_part, domain_to_ascii(self.domain))
 
 
 class NullReversePath(Enum):
@@ -281,6 +281,19 @@ def validate_domain(text: str, *, lenient: bool = False) -> str:
     if not text.isascii():
         raise WireError("Domain", f"not ASCII, give its A-labels: {shown(text)}")
     return _read_host(text, _LENIENT_LABEL if lenient else _LABEL)
+
+
+def domain_to_ascii(text: str, *, lenient: bool = False) -> str:
+    """Return a Domain in A-labels, as the DNS knows it and all software takes it.
+
+    `lenient` is that of `validate_domain()`. Raises WireError for what is no Domain, and for a
+    letter that IDNA 2003 and IDNA 2008 take for different domains: give that domain with its
+    A-labels. RFC 5891 5
+    """
+    domain = _read_domain(text, _LENIENT_LABEL if lenient else _LABEL)
+    a_labels = ".".join(map(_to_a_label, domain.split(".")))
+    _check_length("Domain", a_labels, _LONGEST_DOMAIN)
+    return a_labels
 
 
 def _read_host(text: str, ldh_label: re.Pattern[str] = _LABEL) -> str:

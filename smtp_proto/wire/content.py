@@ -75,6 +75,9 @@ class ContentEncoder:
         Raises WireError on a bare CR or LF if these are refused: nothing has changed then, and
         the message cannot be sent.
         """
+        if isinstance(data, CanonicalContent) and data and not self._held:
+            self._encoded += len(data)
+            return self._with_dots(data)
         text = self._held + data
         held = text[-1:] if text.endswith(_CR) else b""
         if held:
@@ -113,6 +116,26 @@ class ContentEncoder:
             return text
         stuffed = text.replace(b"\r\n.", b"\r\n..")  # RFC 5321 4.5.2
         return _DOT + stuffed if after_line_end and text.startswith(_DOT) else stuffed
+
+
+class CanonicalContent(bytes):
+    """A whole content in which each CR and each LF is half of a CRLF, one at the very end, too.
+
+    Only `canonical()` makes it: what is made so need not be looked through again.
+    """
+
+    __slots__ = ()
+
+
+def canonical(
+    content: Octets, line_endings: LineEndings = LineEndings.NORMALISE
+) -> CanonicalContent:
+    """Return the whole content as it goes out, but for the dots. RFC 5321 2.3.8
+
+    Raises WireError on a bare CR or LF if these are refused.
+    """
+    encoder = ContentEncoder(line_endings, dot_stuffing=False)
+    return CanonicalContent(encoder.encode(content) + encoder.end())
 
 
 class ContentDecoder:

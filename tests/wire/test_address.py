@@ -14,6 +14,7 @@ from smtp_proto.wire.address import (
     NULL_REVERSE_PATH,
     POSTMASTER,
     Mailbox,
+    domain_to_ascii,
     parse_forward_path,
     parse_reverse_path,
     split_path,
@@ -422,6 +423,32 @@ def test_a_domain_that_is_too_long_in_ascii_is_refused() -> None:
     mailbox = Mailbox("a", ".".join(["ü"] * 80))
     with pytest.raises(WireError, match="Domain"):
         mailbox.to_ascii()
+
+
+@pytest.mark.parametrize(
+    ("text", "ascii_text"),
+    [
+        ("example.org", "example.org"),
+        ("Example.ORG", "Example.ORG"),
+        ("mail.例え.テスト", "mail.xn--r8jz45g.xn--zckzah"),
+        ("BÜCHER.xn--tda", "xn--bcher-kva.xn--tda"),
+    ],
+)
+def test_a_domain_alone_in_ascii(text: str, ascii_text: str) -> None:
+    assert domain_to_ascii(text) == ascii_text
+    assert domain_to_ascii(ascii_text) == ascii_text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a.", "a b", "a_b", "a/b", "[192.0.2.1]", "faß.example", ".".join(["ü"] * 80)]
+)
+def test_what_no_domain_is_in_ascii(text: str) -> None:
+    with pytest.raises(WireError):
+        domain_to_ascii(text)
+
+
+def test_the_names_of_machines_in_ascii() -> None:
+    assert domain_to_ascii("my_host.ü", lenient=True) == "my_host.xn--tda"
 
 
 def same_or_refused(encode: Callable[[], bytes], domain: str) -> bool:

@@ -15,6 +15,7 @@ from smtp_proto.wire.content import (
     ContentEncoder,
     LineEndings,
 )
+from smtp_proto.wire.content import canonical as canonical_content
 from smtp_proto.wire.errors import WireError
 
 # Few octets, so that the interesting ones meet often.
@@ -404,3 +405,23 @@ def test_what_a_sender_was_given_stays_one_message(false_end: bytes) -> None:
         decoder, content, rest = decode([wire])
         assert (decoder.ended, decoder.malformed, rest) == (True, None, b"")
         assert content == canonical(given_content)
+
+
+# --- Canonical content ----------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.sampled_from([b"a", b".", b"\r", b"\n", b"\r\n", b"\xff"])), st.binary(max_size=3)
+)
+def test_canonical_content_goes_out_as_any_other_would(parts: list[bytes], before: bytes) -> None:
+    content = canonical_content(b"".join(parts))
+    encoder, reference = ContentEncoder(), ContentEncoder()
+    assert encoder.encode(before) + encoder.encode(content) + encoder.end() == (
+        reference.encode(before) + reference.encode(bytes(content)) + reference.end()
+    )
+
+
+def test_canonical_refuses_what_the_encoder_refuses() -> None:
+    assert canonical_content(b"a\nb") == b"a\r\nb\r\n"
+    with pytest.raises(WireError):
+        canonical_content(b"a\nb", LineEndings.REFUSE)
