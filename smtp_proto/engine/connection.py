@@ -52,6 +52,15 @@ class Connection:
         return self._authenticated
 
     @property
+    def unread(self) -> int:
+        """How many octets wait to be read.
+
+        At a server's greeting, and after a command that ends a group, there should be none: a
+        policy may refuse a client that cannot wait. RFC 2920 3.1, RFC 5321 4.3.1
+        """
+        return len(self._buffer)
+
+    @property
     def finished(self) -> bool:
         """Whether the session is over: close the transport."""
         return self._state is State.CLOSED

@@ -162,15 +162,6 @@ class ServerConnection(Connection):
         """How many recipients the transaction has."""
         return self._transaction.recipients
 
-    @property
-    def unread(self) -> int:
-        """How many octets wait to be read.
-
-        At the greeting, and after a command that ends a group, there should be none: a policy
-        may refuse a client that cannot wait. RFC 2920 3.1, RFC 5321 4.3.1
-        """
-        return len(self._buffer)
-
     # --- Feed --------------------------------------------------------------------------------
 
     def tls_started(self) -> None:

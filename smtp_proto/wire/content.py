@@ -22,6 +22,8 @@ _DOT = b"."
 _DOT_LINE = b".\r\n"
 _END = b"\r\n.\r\n"  # RFC 5321 4.1.1.4
 
+_FEW_LINES = 131_072  # octets; beyond, nothing but line ends would make very many objects
+
 # RFC 5321 2.3.8
 _BARE_CR = re.compile(rb"\r(?!\n)")
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
@@ -134,6 +136,9 @@ def canonical(
 
     Raises WireError on a bare CR or LF if these are refused.
     """
+    if line_endings is LineEndings.NORMALISE and len(content) <= _FEW_LINES:
+        # The quickest way there is: octets, unlike str, are split at CR, LF and CRLF only.
+        return CanonicalContent(_CRLF.join([*bytes(content).splitlines(), b""]))
     encoder = ContentEncoder(line_endings, dot_stuffing=False)
     return CanonicalContent(encoder.encode(content) + encoder.end())
 

@@ -138,8 +138,17 @@ class MailParameters:
     _text: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _check_other(self.other, known=_MAIL_KEYWORDS)
-        object.__setattr__(self, "_text", _write(self._words()))
+        text = "" if self.size is None else f" SIZE={_write_size(self.size)}"
+        if self.body is not None:
+            text += f" BODY={self.body.value}"
+        if self.smtputf8:
+            text += " SMTPUTF8"
+        if self.ret or self.envid is not None or self.auth is not None or self.require_tls:
+            text += _write(self._rarer_words())
+        if self.other:
+            _check_other(self.other, known=_MAIL_KEYWORDS)
+            text += _write(map(str, self.other))
+        object.__setattr__(self, "_text", text)
 
     @classmethod
     def parse(cls, text: str) -> "MailParameters":
@@ -171,13 +180,7 @@ class MailParameters:
         """The keywords of the parameters that are there, in capitals."""
         return _keywords(self._text)
 
-    def _words(self) -> Iterator[str]:
-        if self.size is not None:
-            yield f"SIZE={_write_size(self.size)}"
-        if self.body is not None:
-            yield f"BODY={self.body.value}"
-        if self.smtputf8:
-            yield "SMTPUTF8"
+    def _rarer_words(self) -> Iterator[str]:
         if self.ret is not None:
             yield f"RET={self.ret.value}"
         if self.envid is not None:
@@ -186,7 +189,6 @@ class MailParameters:
             yield f"AUTH={_write_auth(self.auth)}"
         if self.require_tls:
             yield "REQUIRETLS"
-        yield from map(str, self.other)
 
 
 _MAIL_KEYWORDS = frozenset({"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "AUTH", "REQUIRETLS"})

@@ -1,0 +1,188 @@
+"""What the command line says: its exit codes, its lines, its tables, its progress.
+
+Knows terminals, pipes, and that much of what is said comes from strangers: nothing gets out of
+here without being escaped. Must not know what is being done.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import TextIO
+
+from smtp_proto.flow.errors import (
+    AuthenticationError,
+    ConnectError,
+    ConnectionLost,
+    DeliveryInDoubt,
+    ProtocolViolation,
+    SMTPError,
+    SMTPTimeout,
+    TLSError,
+)
+from smtp_proto.wire.errors import escaped
+
+_PROGRAM = "smtp-proto"
+
+
+class Exit(IntEnum):
+    """How a command ended, for scripts."""
+
+    OK = 0
+    REFUSED = 1
+    USAGE = 2
+    CONNECT = 3
+    TLS = 4
+    AUTHENTICATION = 5
+    LOST = 6
+    IN_DOUBT = 7
+    INTERRUPTED = 130
+
+    @property
+    def meaning(self) -> str:
+        """What it means, for --help."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Exit.OK: "done: the server has taken the message for all recipients",
+    Exit.REFUSED: "the server refused the session, the sender, a recipient or the content",
+    Exit.USAGE: "nothing was tried: an argument, a file or the message is not as it must be",
+    Exit.CONNECT: "the server cannot be reached; or cannot listen there",
+    Exit.TLS: "TLS failed, or is required and not offered",
+    Exit.AUTHENTICATION: "the server did not let the user in",
+    Exit.LOST: "the server took too long, hung up, or broke the protocol; nothing was delivered",
+    Exit.IN_DOUBT: "the message was sent, but no answer came: it may have been delivered, or not",
+    Exit.INTERRUPTED: "interrupted by Ctrl-C",
+}
+
+# The first class that fits counts; any other SMTPError is a refusal.
+_EXITS: tuple[tuple[type[SMTPError], Exit], ...] = (
+    (DeliveryInDoubt, Exit.IN_DOUBT),
+    (ConnectError, Exit.CONNECT),
+    (TLSError, Exit.TLS),
+    (AuthenticationError, Exit.AUTHENTICATION),
+    (SMTPTimeout, Exit.LOST),
+    (ConnectionLost, Exit.LOST),
+    (ProtocolViolation, Exit.LOST),
+)
+
+# What to change, where the errors themselves cannot know the names of the options.
+_ADVICE = {
+    Exit.CONNECT: "check the host and the port of --server, and that a server runs there",
+    Exit.TLS: "--security says when TLS begins, --ca-file whom to trust",
+    Exit.AUTHENTICATION: "check --user and the password",
+    Exit.LOST: "check --server and --security, or give it more time with --timeout",
+    Exit.IN_DOUBT: "look whether it has arrived before you send it again",
+}
+
+
+def exit_of(error: SMTPError) -> Exit:
+    """The exit code for an error of the client."""
+    return next((code for kind, code in _EXITS if isinstance(error, kind)), Exit.REFUSED)
+
+
+def explained(error: SMTPError) -> str:
+    """What happened, in which phase, and what to change."""
+    text = str(error)
+    if error.phase is not None and f"phase {error.phase.value}" not in text:
+        text = f"{text} (phase {error.phase.value})"
+    advice = _ADVICE.get(exit_of(error))
+    return f"{text}; {advice}" if advice else text
+
+
+# --- Lines ------------------------------------------------------------------------------------
+
+
+def say(line: str) -> None:
+    """Print one line."""
+    _print(line, sys.stdout)
+
+
+def complain(line: str) -> None:
+    """Print one line of bad news."""
+    _print(f"{_PROGRAM}: {line}", sys.stderr)
+
+
+def _print(line: str, stream: TextIO) -> None:
+    encoding = stream.encoding or "ascii"
+    try:
+        text = escaped(line).encode(encoding, "backslashreplace").decode(encoding)
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        # Nobody reads any more, which changes nothing about the mail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+# --- Progress ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def progress(what: str, total: int, unit: str) -> Generator[Callable[[int], None]]:
+    """Show on a terminal how far something is; call what this gives with each step's size."""
+    if not sys.stderr.isatty():
+        yield _ignore
+        return
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    except ImportError:
+        _print(f"{what}: {total} {unit} ...", sys.stderr)
+        yield _ignore
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(escaped(what), total=total)
+        yield lambda step: bar.advance(task, step)
+
+
+def _ignore(_step: int) -> None:
+    """Nobody is looking."""
+
+
+# --- Tables -----------------------------------------------------------------------------------
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table; columns whose cells are all numbers stand to the right."""
+    cells = [[escaped(cell) for cell in row] for row in rows]
+    right = [
+        all(row[index].replace(".", "").isdigit() for row in cells) for index in range(len(columns))
+    ]
+    if sys.stdout.isatty() and _show_rich_table(columns, cells, right):
+        return
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    lines = [columns, ["-" * width for width in widths], *cells]
+    for line in lines:
+        padded = [
+            cell.rjust(width) if to_the_right else cell.ljust(width)
+            for cell, width, to_the_right in zip(line, widths, right, strict=True)
+        ]
+        say("  ".join(padded).rstrip())
+
+
+def _show_rich_table(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[bool]
+) -> bool:
+    """Print it with rich; False: rich is not there."""
+    try:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+    except ImportError:
+        return False
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column, to_the_right in zip(columns, right, strict=True):
+        table.add_column(column, justify="right" if to_the_right else "left", no_wrap=True)
+    for row in cells:
+        table.add_row(*map(Text, row))
+    Console().print(table)
+    return True

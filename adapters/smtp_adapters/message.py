@@ -1,0 +1,339 @@
+"""A message as its author has it -> an envelope, and the octets to send.
+
+Knows header fields: which of them say who sends to whom, which are not for others to see.
+Must not know any connection, nor what a server offers.
+
+The author may have an `email.message.Message`, or the octets of a file. Whom the message goes to
+is read from it strictly: where two readers could come to two addresses, it is refused, and the
+caller has to give the address.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from email.errors import (
+    MessageDefect,
+    MessageError,
+    NonASCIILocalPartDefect,
+    ObsoleteHeaderDefect,
+)
+from email.generator import BytesGenerator
+from email.headerregistry import AddressHeader, BaseHeader, Group
+from email.message import Message
+from email.policy import SMTPUTF8, EmailPolicy, Policy
+from functools import lru_cache
+from io import BytesIO
+from typing import TypeAlias
+
+from smtp_proto.flow.envelope import Envelope
+from smtp_proto.wire.address import Mailbox
+from smtp_proto.wire.errors import WireError, shown
+
+_Fields: TypeAlias = Mapping[str, Sequence[object]]
+"""The values of all fields of a name, which is in small letters: each a str, as it was read, or
+what the email package has made of it."""
+
+# Taken out of every copy, so that nobody sees who else got one.  RFC 5322 3.6.3
+_HIDDEN_FIELDS = ("bcc", "resent-bcc")
+_DESTINATION_FIELDS = ("To", "Cc", "Bcc")
+_ADDRESS_FIELDS = ("from", "sender", "reply-to", "to", "cc")
+_RESENT = "resent-"
+
+# Faults of form that leave no doubt about the address.
+_HARMLESS_DEFECTS = (NonASCIILocalPartDefect, ObsoleteHeaderDefect)
+
+# What parsers of strange text have been seen to raise.
+_PARSER_ERRORS = (MessageError, ValueError, LookupError, AttributeError, RecursionError)
+
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_LINE_END_IN_FIELD = re.compile("\r(?!\n)|\n(?![ \t])|[\v\f\x1c-\x1e\x85\u2028\u2029]")
+_FIELD_NAME = re.compile(r"[!-9;-~]+")  # RFC 5322 2.2
+_BETWEEN_WORDS = re.compile(r"[\s<>,]+")
+_FOLD = re.compile(r"\r?\n(?=[ \t])")
+# field = field-name ":" unstructured CRLF; obsolete: blanks in front of the colon.
+# RFC 5322 2.2, 4.5
+_HEADER_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)(?:\n|\Z)")
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedMessage:
+    """What can be sent: give both to `send()`.
+
+    `content` is the message without its Bcc. From `prepare()` and `prepare_octets()` it has
+    CRLF at the end of each line.
+    """
+
+    envelope: Envelope
+    content: bytes = field(repr=False)
+
+
+def prepare(
+    message: Message, sender: str | None = None, recipients: Sequence[str] | None = None
+) -> PreparedMessage:
+    """Take the envelope from `message` and write it out. The message itself stays as it is.
+
+    `sender` and `recipients` are mailboxes ("user@example.org"), and go before what the header
+    fields say; "" is the null reverse-path. Without them they come from Sender or From, and from
+    To, Cc and Bcc; in a message that was resent from the fields with Resent- in front.
+
+    Header fields that were read from somewhere go out as they came; others are written with
+    encoded words, in UTF-8 only if an address in them needs it.
+
+    Raises ValueError, naming the header field and what to do about it, if that leaves a doubt,
+    or if the message cannot be written.
+    """
+    _refuse_line_ends(message)
+    envelope = _envelope(message.raw_items(), sender, recipients)
+    visible = copy.copy(message)
+    for name in _HIDDEN_FIELDS:
+        del visible[name]
+    return PreparedMessage(envelope, _written(visible))
+
+
+def prepare_octets(
+    octets: bytes, sender: str | None = None, recipients: Sequence[str] | None = None
+) -> PreparedMessage:
+    """Take the envelope from a message in octets, as `prepare()` does.
+
+    But for its Bcc, and for line ends that are not CRLF, the message is left as it is. Raises
+    ValueError also if it does not begin with header fields and an empty line behind them.
+    """
+    content = _LINE_END.sub(b"\r\n", octets)
+    items: list[tuple[str, object]] = []
+    visible: list[bytes] = []
+    end = 0
+    while match := _HEADER_FIELD.match(content, end):
+        end = match.end()
+        name = match[1].decode("ascii")
+        items.append((name, match[2].decode("utf-8", "surrogateescape").strip("\r ")))
+        if name.lower() not in _HIDDEN_FIELDS:
+            visible.append(match[0])
+    body = content[end:]
+    # Some readers end the header section here and some go on: these would find another message.
+    if body and not body.startswith(b"\r\n"):
+        number = content.count(b"\n", 0, end) + 1
+        line, _, _ = body.partition(b"\r\n")
+        raise WireError(
+            "message",
+            f"line {number} is no header field, put an empty line in front of the text:"
+            f" {shown(line)}",
+        )
+    return PreparedMessage(_envelope(items, sender, recipients), b"".join(visible) + body)
+
+
+# --- Envelope ---------------------------------------------------------------------------------
+
+
+def _envelope(
+    items: Iterable[tuple[str, object]], sender: str | None, recipients: Sequence[str] | None
+) -> Envelope:
+    if sender is None or recipients is None:
+        fields: dict[str, list[object]] = {}
+        for name, value in items:
+            fields.setdefault(name.lower(), []).append(value)
+        block = _latest_block(fields)
+        if sender is None:
+            sender = _sender(fields, block)
+        if recipients is None:
+            recipients = _recipients(fields, block)
+    return Envelope.of(sender, recipients)
+
+
+def _latest_block(fields: _Fields) -> str:
+    """The prefix of the fields that count: those of the resending, if there was one.
+
+    RFC 5322 3.6.6
+    """
+    resent = [name for name in fields if name.startswith(_RESENT)]
+    for name in resent:
+        # The blocks of several resendings need not be apart, nor the latest one be the first.
+        if len(fields[name]) > 1:
+            raise _refused(name.title(), "is there twice: give the sender and the recipients")
+    return _RESENT.title() if resent else ""
+
+
+def _sender(fields: _Fields, block: str) -> str:
+    # RFC 5322 3.6.2: Sender is there if From does not say who sent the message.
+    for name in (block + "Sender", block + "From"):
+        values = fields.get(name.lower())
+        if not values:
+            continue
+        # RFC 5322 3.6: each of them once.
+        if len(values) > 1:
+            raise _refused(name, "is there twice: leave one of them, or give the sender")
+        mailboxes = _mailboxes(name, values[0])
+        if len(mailboxes) != 1:
+            raise _refused(
+                name,
+                f"has {len(mailboxes)} mailboxes: name one in {block}Sender, or give the sender",
+            )
+        return mailboxes[0]
+    raise ValueError(f"the message has no header field {block}From: add it, or give the sender")
+
+
+def _recipients(fields: _Fields, block: str) -> list[str]:
+    # RFC 5322 4.5.3: what stands in several fields of a name adds up.
+    names = [block + name for name in _DESTINATION_FIELDS]
+    recipients = [
+        mailbox
+        for name in names
+        for value in fields.get(name.lower(), ())
+        for mailbox in _mailboxes(name, value)
+    ]
+    if not recipients:
+        raise ValueError(
+            f"the message has no recipient in {', '.join(names)}: add one, or give the recipients"
+        )
+    return recipients
+
+
+# --- Addresses in header fields ---------------------------------------------------------------
+
+
+def _mailboxes(name: str, value: object) -> list[str]:
+    """Read the mailboxes of an address field. Raises WireError, naming the field."""
+    text = _text(name, value)
+    groups, defects = _parsed(name, value)
+    for defect in defects:
+        if not isinstance(defect, _HARMLESS_DEFECTS):
+            raise _refused(name, f"{defect} in {shown(text)}: correct it")
+    # RFC 5322 3.4: whether a group is its members, or a list somewhere, nobody says. One without
+    # members, as in "undisclosed-recipients:;", is nobody.
+    for group in groups:
+        if group.display_name is not None and group.addresses:
+            raise _refused(
+                name, f"has the group {shown(group.display_name)}: name the mailboxes themselves"
+            )
+    words = frozenset(_BETWEEN_WORDS.split(text))
+    return [_mailbox(name, mailbox, text, words) for mailbox in _addr_specs(groups)]
+
+
+def _mailbox(name: str, mailbox: str, text: str, words: frozenset[str]) -> str:
+    # What had to be put together, from pieces with comments, blanks or routes between them or
+    # from encoded words, somebody else puts together in another way.
+    if mailbox not in words and not _stands_by_itself(mailbox, text):
+        raise _refused(
+            name,
+            f"{shown(mailbox)} does not stand by itself in {shown(text)}: write it without"
+            " comments, blanks or encoded words in it",
+        )
+    try:
+        return str(Mailbox.parse(mailbox))
+    except WireError as error:
+        raise _refused(name, f"{error}: correct it") from None
+
+
+def _stands_by_itself(mailbox: str, text: str) -> bool:
+    """The same for those with blanks or commas in a quoted local part."""
+    return bool(re.search(rf"(?<![^\s<,]){re.escape(mailbox)}(?![^\s>,])", text))
+
+
+def _parsed(name: str, value: object) -> tuple[Sequence[Group], Sequence[MessageDefect]]:
+    """What the email package makes of a field of addresses, and what it finds wrong with it."""
+    header = value
+    if not isinstance(value, BaseHeader):
+        text = _text(name, value)
+        with suppress(*_PARSER_ERRORS):
+            header = SMTPUTF8.header_factory(name, text)
+    groups = header.groups if isinstance(header, AddressHeader) else None
+    if groups is None:
+        raise _refused(name, f"cannot be read: {shown(str(value))}")
+    return groups, header.defects if isinstance(header, BaseHeader) else ()
+
+
+def _addr_specs(groups: Iterable[Group]) -> list[str]:
+    return [address.addr_spec for group in groups for address in group.addresses]
+
+
+def _text(name: str, value: object) -> str:
+    """The value of a field on one line. Octets that were read as surrogate escapes are UTF-8."""
+    try:
+        # RFC 6532 3.2
+        text = str(value).encode("utf-8", "surrogateescape").decode("utf-8")
+    except UnicodeError:
+        raise _refused(name, f"is not UTF-8: {shown(str(value))}") from None
+    return _FOLD.sub("", text)
+
+
+# --- Writing ----------------------------------------------------------------------------------
+
+
+def _refuse_line_ends(message: Message) -> None:
+    """Refuse fields that would be written as more than one: not every version of Python does."""
+    for part in message.walk():
+        for name, value in part.raw_items():
+            if not _FIELD_NAME.fullmatch(name):
+                raise _refused(shown(name), "is not a name for one: take letters and hyphens")
+            if _LINE_END_IN_FIELD.search(str(value)):
+                raise _refused(name, f"has a line end in it: take it out of {shown(str(value))}")
+
+
+def _written(message: Message) -> bytes:
+    if not isinstance(message.policy, EmailPolicy):
+        _refuse_encoded_addresses(message)
+    policy = _writing_policy(message.policy, _needs_utf8(message))
+    octets = BytesIO()
+    try:
+        BytesGenerator(octets, policy=policy).flatten(message)
+    except (MessageError, UnicodeError, LookupError) as error:
+        raise ValueError(f"the message cannot be written: {shown(str(error))}") from error
+    return octets.getvalue()
+
+
+@lru_cache(maxsize=16)
+def _writing_policy(policy: Policy[Message], utf8: bool) -> Policy[Message]:
+    policy = policy.clone(linesep="\r\n", mangle_from_=False)
+    if isinstance(policy, EmailPolicy):
+        # What was read is not folded anew: it may be signed.
+        return policy.clone(utf8=utf8, refold_source="none")
+    return policy
+
+
+def _needs_utf8(message: Message) -> bool:
+    return any(_is_utf8_only(value) for part in message.walk() for _, value in part.raw_items())
+
+
+def _is_utf8_only(value: object) -> bool:
+    """Whether a field must go out in UTF-8: no encoded word can stand in an address.
+
+    RFC 2047 5
+    """
+    if isinstance(value, AddressHeader):
+        return not all(map(str.isascii, _addr_specs(value.groups)))
+    return not isinstance(value, BaseHeader) and not str(value).isascii()
+
+
+def _refuse_encoded_addresses(message: Message) -> None:
+    """The old policy makes encoded words of what is not ASCII, addresses included."""
+    for name, value in message.raw_items():
+        field_name = name.lower().removeprefix(_RESENT)
+        if (
+            field_name in _ADDRESS_FIELDS
+            and not _is_as_read(str(value))
+            and not all(map(str.isascii, _addr_specs(_parsed(name, value)[0])))
+        ):
+            raise _refused(
+                name,
+                "has an address that is not ASCII, which a message of the policy compat32 cannot"
+                " be written with: make it an email.message.EmailMessage",
+            )
+
+
+def _is_as_read(text: str) -> bool:
+    """Whether what is not ASCII in `text` are octets that were read: these go out as they are."""
+    try:
+        text.encode("ascii", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+# --- What is common to all --------------------------------------------------------------------
+
+
+def _refused(name: str, why: str) -> WireError:
+    return WireError(f"header field {name}", why)

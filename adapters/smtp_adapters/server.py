@@ -1,0 +1,100 @@
+"""What the servers of all worlds share: settings, and what is said to one client too many.
+
+Knows which values make the settings of a session, and where the server listens.
+Must not know any world: nothing here waits, reads or writes.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from logging import getLogger
+from secrets import token_bytes
+
+from smtp_adapters.client import as_timeouts
+from smtp_adapters.tls import server_factory
+from smtp_proto.engine import LocalProtocolError, Protocol
+from smtp_proto.flow import Handler, Security, Serve, ServeSettings, Timeouts
+from smtp_proto.wire import BareLineEndings, Limits, Reply
+
+logger = getLogger("smtp_adapters.server")
+"""Has what should not happen: errors that are neither the client's nor the handler's."""
+
+_TOO_MANY = Reply.build(421, "Too many connections, try again later", status="4.3.2")
+
+
+class Server:
+    """The part of each SMTPServer that needs no I/O.
+
+    `handler`: your application. `host`, `port`: where to listen; port 0 is any that is free.
+    `security`: IMPLICIT for TLS from the start, STARTTLS to require it, OPPORTUNISTIC to offer it.
+    `tls`: the server's context, see `smtp_adapters.tls.server_context`. `hostname`: the server's
+    name in its greeting. `mechanisms`: what to offer for AUTH. `require_auth`: whether mail is
+    taken only after AUTH. `allow_cleartext_auth`: whether passwords may come over a clear
+    connection. `timeouts`: seconds for everything, or for each phase. `limits`: the most that is
+    taken from a client. `protocol`: SMTP or LMTP. `bare_line_endings`: what to do with content that
+    has a bare CR or LF. `max_connections`: one more is told 421.
+
+    Raises ValueError for what makes no sense.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        security: Security = Security.NONE,
+        tls: ssl.SSLContext | None = None,
+        hostname: str | None = None,
+        mechanisms: Sequence[str] = (),
+        require_auth: bool = False,
+        allow_cleartext_auth: bool = False,
+        timeouts: Timeouts | float | None = None,
+        limits: Limits | None = None,
+        protocol: Protocol = Protocol.SMTP,
+        bare_line_endings: BareLineEndings = BareLineEndings.REFUSE,
+        max_connections: int = 100,
+    ) -> None:
+        self._handler = handler
+        self._listen_at = (host, port)
+        self._settings = ServeSettings(
+            hostname="localhost" if hostname is None else hostname,
+            nonce=_nonce,
+            security=security,
+            tls=None if tls is None else server_factory(tls),
+            mechanisms=tuple(name.upper() for name in mechanisms),
+            require_auth=require_auth,
+            allow_cleartext_auth=allow_cleartext_auth,
+            protocol=protocol,
+            bare_line_endings=bare_line_endings,
+            timeouts=as_timeouts(timeouts),
+            limits=limits or Limits(),
+        )
+        self._max_connections = max_connections
+        # Who begins with TLS could not read it.
+        self._refusal = b"" if security is Security.IMPLICIT else _TOO_MANY.encode()
+        self._address: tuple[str, int] | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The IP address and the port where the server listens. LocalProtocolError if it is not."""
+        if self._address is None:
+            raise LocalProtocolError("this server is not open: open() it, or use it in a `with`")
+        return self._address
+
+    @property
+    def port(self) -> int:
+        """The port where the server listens; see `address`."""
+        return self.address[1]
+
+    def _require_closed(self) -> None:
+        if self._address is not None:
+            raise LocalProtocolError("this server is open already: close() it first")
+
+    def _serve(self, peer: str) -> Serve:
+        return Serve(self._handler, self._settings, peer)
+
+
+def _nonce() -> bytes:
+    return token_bytes(16)

@@ -1,0 +1,89 @@
+"""The order of things: open, send, close, serve.
+
+Knows phases and policies; does no I/O and has no clock.
+"""
+
+from smtp_proto.flow.actions import Action, Ask, Connect, Content, Done, Receive, Send, Timer
+from smtp_proto.flow.close import CloseSession
+from smtp_proto.flow.envelope import Envelope, SendResult
+from smtp_proto.flow.errors import (
+    AuthenticationError,
+    CapabilityMissing,
+    ConnectError,
+    ConnectionLost,
+    ContentRefused,
+    DeliveryInDoubt,
+    MessageTooLarge,
+    PermanentError,
+    ProtocolViolation,
+    RecipientsRefused,
+    ReplyError,
+    SenderRefused,
+    SMTPError,
+    SMTPTimeout,
+    TLSError,
+    TransientError,
+)
+from smtp_proto.flow.flow import Flow, Steps
+from smtp_proto.flow.handler import Handler, ServerSession
+from smtp_proto.flow.mail import SendMail
+from smtp_proto.flow.open import OpenSession, OpenSettings
+from smtp_proto.flow.security import Security
+from smtp_proto.flow.serve import Serve, ServeSettings
+from smtp_proto.flow.session import Session
+from smtp_proto.flow.simple import SimpleCommand, expand, help_, noop, reset, verify
+from smtp_proto.flow.timeouts import Phase, Timeouts
+from smtp_proto.flow.tls import ClientTLSFactory, ServerTLSFactory, TLSInfo, TLSLayer
+
+__all__ = [
+    "Action",
+    "Ask",
+    "AuthenticationError",
+    "CapabilityMissing",
+    "ClientTLSFactory",
+    "CloseSession",
+    "Connect",
+    "ConnectError",
+    "ConnectionLost",
+    "Content",
+    "ContentRefused",
+    "DeliveryInDoubt",
+    "Done",
+    "Envelope",
+    "Flow",
+    "Handler",
+    "MessageTooLarge",
+    "OpenSession",
+    "OpenSettings",
+    "PermanentError",
+    "Phase",
+    "ProtocolViolation",
+    "Receive",
+    "RecipientsRefused",
+    "ReplyError",
+    "SMTPError",
+    "SMTPTimeout",
+    "Security",
+    "Send",
+    "SendMail",
+    "SendResult",
+    "SenderRefused",
+    "Serve",
+    "ServeSettings",
+    "ServerSession",
+    "ServerTLSFactory",
+    "Session",
+    "SimpleCommand",
+    "Steps",
+    "TLSError",
+    "TLSInfo",
+    "TLSLayer",
+    "Timeouts",
+    "Timer",
+    "TransientError",
+    "expand",
+    "help_",
+    "noop",
+    "reset",
+    "verify",
+]

@@ -1,0 +1,38 @@
+"""The end of a session.
+
+QUIT, and the end of TLS. Knows that nothing said here can change the fate of any mail.
+"""
+
+from __future__ import annotations
+
+from smtp_proto.flow.errors import SMTPError
+from smtp_proto.flow.flow import Flow, Steps
+from smtp_proto.flow.session import Session
+from smtp_proto.flow.timeouts import Phase
+from smtp_proto.wire import Quit
+
+
+class CloseSession(Flow[None]):
+    """Says QUIT, waits a little for the reply, ends TLS; then the stream is to be closed.
+
+    Raises no SMTPError: whether QUIT is answered says nothing about the mail before it (RFC 5321
+    4.1.1.10). On a session that is no
+    longer usable it is done at once.
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(_close(session), session.timeouts.total, closes=True)
+
+
+def _close(session: Session) -> Steps[None]:
+    if session.usable:
+        try:
+            yield from session.conversation(_quit(session))
+        except SMTPError:
+            pass
+        else:
+            yield from session.send_if_possible(session.end_tls(), session.timer(Phase.QUIT))
+
+
+def _quit(session: Session) -> Steps[None]:
+    yield from session.request(Quit(), Phase.QUIT)

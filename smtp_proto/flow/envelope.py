@@ -1,0 +1,117 @@
+"""What is to be sent to whom, and what became of it.
+
+Pure values: no connection, no header fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from smtp_proto.wire import (
+    NO_MAIL_PARAMETERS,
+    NO_RCPT_PARAMETERS,
+    ForwardPath,
+    Mailbox,
+    MailParameters,
+    RcptParameters,
+    Reply,
+    ReversePath,
+    WireError,
+    parse_forward_path,
+    parse_reverse_path,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A reverse-path, forward-paths and their parameters (RFC 5321 2.3.1).
+
+    Make one from strings with `Envelope.of(sender, recipients)`.
+    """
+
+    reverse_path: ReversePath
+    forward_paths: tuple[ForwardPath, ...]
+    mail_parameters: MailParameters = NO_MAIL_PARAMETERS
+    rcpt_parameters: Mapping[ForwardPath, RcptParameters] = field(
+        default_factory=dict[ForwardPath, RcptParameters]
+    )
+    """Parameters for single recipients; those not named have none."""
+    recipients: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    """The forward-paths as they are written, in their order."""
+
+    def __post_init__(self) -> None:
+        if not self.forward_paths:
+            raise ValueError("an envelope needs at least one recipient")
+        recipients = tuple(map(str, self.forward_paths))
+        if len(set(recipients)) < len(recipients):
+            raise WireError("forward-path", "a recipient is there twice")
+        object.__setattr__(self, "recipients", recipients)
+
+    @classmethod
+    def of(
+        cls,
+        sender: str,
+        recipients: str | Iterable[str],
+        *,
+        mail_parameters: MailParameters = NO_MAIL_PARAMETERS,
+        rcpt_parameters: RcptParameters = NO_RCPT_PARAMETERS,
+    ) -> Envelope:
+        """Parse the addresses.
+
+        `sender` may be "" for the null reverse-path; a recipient given twice counts once.
+
+        Raises WireError for what is not an address.
+        """
+        if isinstance(recipients, str):
+            recipients = (recipients,)
+        by_text = {str(path): path for path in map(parse_forward_path, recipients)}
+        forward_paths = tuple(by_text.values())
+        each = (
+            {}
+            if rcpt_parameters is NO_RCPT_PARAMETERS
+            else dict.fromkeys(forward_paths, rcpt_parameters)
+        )
+        return cls(parse_reverse_path(sender), forward_paths, mail_parameters, each)
+
+    @property
+    def has_no_parameters(self) -> bool:
+        """Whether neither MAIL nor any RCPT gets parameters from here."""
+        return self.mail_parameters is NO_MAIL_PARAMETERS and not self.rcpt_parameters
+
+    @property
+    def ascii(self) -> bool:
+        """Whether all addresses are ASCII, so that SMTPUTF8 is not needed for them."""
+        return str(self.reverse_path).isascii() and "".join(self.recipients).isascii()
+
+    def to_ascii(self) -> Envelope:
+        """The same envelope with domains as A-labels.
+
+        Raises WireError where a local part is not ASCII (RFC 6531 3.2).
+        """
+        reverse_path = self.reverse_path
+        if isinstance(reverse_path, Mailbox):
+            reverse_path = reverse_path.to_ascii()
+        return Envelope(
+            reverse_path,
+            tuple(map(_ascii_path, self.forward_paths)),
+            self.mail_parameters,
+            {_ascii_path(path): each for path, each in self.rcpt_parameters.items()},
+        )
+
+
+def _ascii_path(path: ForwardPath) -> ForwardPath:
+    return path.to_ascii() if isinstance(path, Mailbox) else path
+
+
+@dataclass(frozen=True, slots=True)
+class SendResult:
+    """What became of a message that was sent.
+
+    `accepted` and `refused` have every recipient between them, each with the server's reply to it.
+    """
+
+    accepted: Mapping[str, Reply]
+    refused: Mapping[str, Reply]
+    reply: Reply
+    """The final reply, to the content. Its text often names the queue id."""

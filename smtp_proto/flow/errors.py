@@ -1,0 +1,231 @@
+"""All that can go wrong, as its users meet it.
+
+Knows phases, commands and replies; knows nothing of how errors come about.
+
+SMTPError
+├── ConnectError            the host could not be reached
+├── TLSError                the handshake, a certificate, a name; TLS required and not to be had
+├── AuthenticationError     no mechanism that is allowed, or the server refused the credentials
+├── CapabilityMissing       the message needs what the server does not offer; nothing was sent
+├── MessageTooLarge         the server announced that it would not take it; nothing was sent
+├── ReplyError              the server refused: phase, command, reply
+│   ├── TransientError      4xx: the same may succeed later
+│   ├── PermanentError      5xx: it will not
+│   ├── SenderRefused       MAIL was refused (and an instance of one of the two above)
+│   └── ContentRefused      DATA or the content was refused (likewise)
+├── RecipientsRefused       not one recipient was accepted: a reply for each
+├── ProtocolViolation       the server said what no server may say
+├── ConnectionLost          the connection ended in the middle
+├── SMTPTimeout             a phase took too long (also a TimeoutError)
+└── DeliveryInDoubt         all was sent and no final reply came: it may have been delivered, or not
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from smtp_proto.flow.timeouts import Phase
+from smtp_proto.wire import Reply
+
+
+class SMTPError(Exception):
+    """The root.
+
+    `str(error)` is one line for people: what happened, in which phase, and what to change.
+    """
+
+    phase: Phase | None = None
+    """What the flow was doing; None where nothing had begun."""
+
+
+class ConnectError(SMTPError):
+    """The host could not be reached, or the connection was refused."""
+
+
+class TLSError(SMTPError):
+    """TLS failed, or was required and is not to be had. Nothing confidential has been sent."""
+
+
+class AuthenticationError(SMTPError):
+    """Logging in failed.
+
+    `offered`: the server's mechanisms; `tried`: those used, in order; `passed_over`: the others,
+    each with the reason;
+    `reply`: what the server said, if it was asked.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        offered: tuple[str, ...] = (),
+        tried: tuple[str, ...] = (),
+        passed_over: tuple[tuple[str, str], ...] = (),
+        reply: Reply | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.offered = offered
+        self.tried = tried
+        self.passed_over = passed_over
+        self.reply = reply
+
+
+class CapabilityMissing(SMTPError):
+    """The message needs what the server does not offer.
+
+    Found before the first command: the session is as it was.
+
+    `capability`: the keyword, such as "SMTPUTF8".
+    """
+
+    def __init__(self, message: str, *, capability: str) -> None:
+        super().__init__(message)
+        self.capability = capability
+
+
+class MessageTooLarge(SMTPError):
+    """The server announced a limit (SIZE, RFC 1870 6.1) below the message's size, both in octets.
+
+    The session is as it was.
+    """
+
+    def __init__(self, size: int, maximum: int) -> None:
+        super().__init__(f"the message has {size} octets and the server takes {maximum} at most")
+        self.size = size
+        self.maximum = maximum
+
+
+class ReplyError(SMTPError):
+    """The server refused.
+
+    `command`: the verb that was refused, as on the wire; `reply`: the refusal.
+    """
+
+    def __init__(self, phase: Phase, command: str, reply: Reply) -> None:
+        super().__init__(f"{command} was refused in phase {phase.value}: {reply}")
+        self.phase = phase
+        self.command = command
+        self.reply = reply
+
+
+class TransientError(ReplyError):
+    """The refusal is 4xx: the same may succeed later (RFC 5321 4.2.1)."""
+
+
+class PermanentError(ReplyError):
+    """The refusal is 5xx: the same will fail again (RFC 5321 4.2.1)."""
+
+
+class SenderRefused(ReplyError):
+    """MAIL was refused: nothing was sent. The session can be used further."""
+
+
+class ContentRefused(ReplyError):
+    """The content, or leave to send it, was refused.
+
+    Nothing was delivered. The session can be used further.
+    """
+
+
+class TransientSenderRefused(SenderRefused, TransientError):
+    """MAIL was refused with 4xx."""
+
+
+class PermanentSenderRefused(SenderRefused, PermanentError):
+    """MAIL was refused with 5xx."""
+
+
+class TransientContentRefused(ContentRefused, TransientError):
+    """The content was refused with 4xx."""
+
+
+class PermanentContentRefused(ContentRefused, PermanentError):
+    """The content was refused with 5xx."""
+
+
+def reply_error(phase: Phase, command: str, reply: Reply) -> ReplyError:
+    """The error for a refused command that is neither MAIL nor content.
+
+    Transient or permanent by the reply's first digit.
+    """
+    kind = TransientError if reply.transient else PermanentError
+    return kind(phase, command, reply)
+
+
+def sender_refused(phase: Phase, reply: Reply) -> SenderRefused:
+    """The error for a refused MAIL."""
+    kind = TransientSenderRefused if reply.transient else PermanentSenderRefused
+    return kind(phase, "MAIL", reply)
+
+
+def content_refused(phase: Phase, command: str, reply: Reply) -> ContentRefused:
+    """The error for refused content, where `command` is "DATA", "BDAT" or "end of content"."""
+    kind = TransientContentRefused if reply.transient else PermanentContentRefused
+    return kind(phase, command, reply)
+
+
+class RecipientsRefused(SMTPError):
+    """Not one recipient was accepted.
+
+    Nothing was sent. `refused`: each with its reply. The session can be used further.
+    """
+
+    def __init__(self, phase: Phase, refused: Mapping[str, Reply]) -> None:
+        first = "; ".join(
+            f"<{recipient}>: {reply}" for recipient, reply in list(refused.items())[:3]
+        )
+        more = f"; and {len(refused) - 3} more" if len(refused) > 3 else ""
+        super().__init__(f"no recipient was accepted: {first}{more}")
+        self.phase = phase
+        self.refused = dict(refused)
+
+
+class ProtocolViolation(SMTPError):
+    """The server broke the protocol: the connection is out of step and has been given up."""
+
+
+class ConnectionLost(SMTPError):
+    """The connection ended where it should have gone on.
+
+    The message was not delivered. `reply`: the server's last words, if any.
+    """
+
+    def __init__(self, message: str, *, reply: Reply | None = None) -> None:
+        super().__init__(message)
+        self.reply = reply
+
+
+class SMTPTimeout(SMTPError, TimeoutError):
+    """A phase, or the whole operation, took too long. The connection has been given up.
+
+    `seconds`: the phase's limit, None where only the whole operation has one; `received`: octets
+    that came during the wait.
+    """
+
+    def __init__(self, phase: Phase, seconds: float | None, received: int = 0) -> None:
+        after = f"after {seconds:g} s" if seconds is not None else "(limit of the whole operation)"
+        heard = (
+            f"{received} octets had come, but no whole answer" if received else "nothing had come"
+        )
+        super().__init__(f"timed out {after} in phase {phase.value}: {heard}")
+        self.phase = phase
+        self.seconds = seconds
+        self.received = received
+
+
+class DeliveryInDoubt(SMTPError):
+    """The content was sent whole, but the final reply did not come.
+
+    The message may have been delivered, or not.
+
+    Only the caller can decide to send again. The cause (`__cause__`) is what ended the wait.
+    `accepted` and `refused`: the recipients
+    whose outcome is known all the same (LMTP answers for each, RFC 2033 4.2).
+    """
+
+    def __init__(
+        self, message: str, *, accepted: Mapping[str, Reply], refused: Mapping[str, Reply]
+    ) -> None:
+        super().__init__(message)
+        self.accepted = dict(accepted)
+        self.refused = dict(refused)

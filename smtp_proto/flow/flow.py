@@ -1,0 +1,120 @@
+"""The outside of every flow.
+
+What comes next, and what came of it. Knows no SMTP; the order of things is in the generator it
+drives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from smtp_proto.engine import LocalProtocolError
+from smtp_proto.flow.actions import Action, Ask, Connect, Content, Done, Receive, Send
+from smtp_proto.flow.timeouts import Phase
+from smtp_proto.wire import Octets
+
+T = TypeVar("T")
+
+# What is sent in depends on the action that was yielded. No type can say that; `Flow` checks it.
+Steps: TypeAlias = Generator[Action, Any, T]
+"""The inside of a flow: yields actions, is sent what came of each, returns the result."""
+
+
+class Flow(Generic[T]):
+    """A conversation without I/O.
+
+    Look: `phase`, `total`, `action`.
+    Poll: `next_action()`; carry out what it returns, feed what came of it, and ask again until it
+    returns `Done`.
+    Feed: after Connect `connected()`; after Send nothing; after Receive `receive_data()` or
+    `receive_eof()`; after Content `content()`; after Ask `answer()`; after any of them `failed()`
+    where it could not be done.
+    """
+
+    __slots__ = ("_answered", "_closes", "_failure", "_input", "_steps", "action", "total")
+
+    def __init__(
+        self, steps: Steps[T], total: float | None = None, *, closes: bool = False
+    ) -> None:
+        self._steps = steps
+        self._input: object = None
+        self._failure: Exception | None = None
+        self._closes = closes
+        self._answered = True
+        self.action: Action | Done[T] | None = None
+        """What was asked for last."""
+        self.total = total
+        """Seconds that the whole flow may take, from the first action on; None: no limit."""
+
+    @property
+    def phase(self) -> Phase | None:
+        """What the flow is doing; None before the first action and after the last."""
+        match self.action:
+            case None | Done():
+                return None
+            case action:
+                return action.timer.phase
+
+    def next_action(self) -> Action | Done[T]:
+        """What to do next.
+
+        Raises an SMTPError where the flow has failed, and LocalProtocolError where the last action
+        was not answered. After
+        either, and after Done, the flow is over.
+        """
+        if not self._answered:
+            raise LocalProtocolError(f"{type(self.action).__name__} has not been answered yet")
+        try:
+            if self._failure is None:
+                action: Action | Done[T] = self._steps.send(self._input)
+            else:
+                failure, self._failure = self._failure, None
+                action = self._steps.throw(failure)
+        except StopIteration as stop:
+            action = Done(stop.value, self._closes)
+        self._input = None
+        self._answered = type(action) is Send or type(action) is Done
+        self.action = action
+        return action
+
+    def connected(self, local_address: str | None = None) -> None:
+        """The byte stream is open.
+
+        `local_address`: its own end's IP address as text, where it has one.
+        """
+        self._feed(Connect, local_address)
+
+    def receive_data(self, data: Octets) -> None:
+        """These octets came; b"" is the end of the stream, as from a socket."""
+        self._feed(Receive, data)
+
+    def receive_eof(self) -> None:
+        """The stream has ended."""
+        self._feed(Receive, b"")
+
+    def content(self, piece: Octets | None) -> None:
+        """The next piece of the message; None: that was all."""
+        self._feed(Content, piece)
+
+    def answer(self, value: object) -> None:
+        """What the application says to an Ask."""
+        self._feed(Ask, value)
+
+    def failed(self, error: Exception) -> None:
+        """The action could not be carried out.
+
+        An OSError, a TimeoutError when its time was up, or what an Ask raised.
+        """
+        if self.action is None or isinstance(self.action, Done):
+            raise LocalProtocolError("nothing was asked for")
+        self._failure = error
+        self._answered = True
+
+    def _feed(self, expected: type[Action], value: object) -> None:
+        if self._answered or type(self.action) is not expected:
+            raise LocalProtocolError(
+                f"an answer to {expected.__name__} where {type(self.action).__name__} was asked for"
+            )
+        self._input = value
+        self._answered = True

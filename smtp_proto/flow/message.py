@@ -1,0 +1,193 @@
+"""What a message needs of the server, and the commands that say so.
+
+Knows the content's size, its octets above 127 and where its header ends, and the extensions that
+go with them. Knows no other header field, and nothing of what the server answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from smtp_proto.engine import Protocol
+from smtp_proto.flow.envelope import Envelope
+from smtp_proto.flow.errors import CapabilityMissing, MessageTooLarge
+from smtp_proto.flow.session import Session
+from smtp_proto.wire import (
+    NO_RCPT_PARAMETERS,
+    Bdat,
+    Body,
+    CanonicalContent,
+    Capabilities,
+    Command,
+    Data,
+    Mail,
+    MailParameters,
+    Octets,
+    Rcpt,
+    RcptParameters,
+    WireError,
+    canonical,
+)
+
+_SMALL = 65_536  # octets that may go out before it is known whether any recipient is accepted
+
+
+class Message:
+    """The content as it will be on the wire before dot-stuffing, and what it needs."""
+
+    __slots__ = ("content", "eight_bit", "size", "smtputf8")
+
+    def __init__(
+        self,
+        content: Octets | None,
+        size: int | None,
+        eight_bit: bool | None,
+        smtputf8: bool | None,
+    ) -> None:
+        self.content: CanonicalContent | None = None
+        self.size = size
+        self.eight_bit = eight_bit
+        self.smtputf8 = bool(smtputf8)
+        if content is None:
+            return
+        self.content = whole = canonical(content)
+        _refuse_nul(whole)
+        self.size = len(whole)
+        ascii_only = whole.isascii()
+        self.eight_bit = bool(eight_bit) or not ascii_only
+        if smtputf8 is None and not ascii_only:
+            # Content may begin with the empty line: then it has no header.
+            header = (b"\r\n" + whole).partition(b"\r\n\r\n")[0]
+            self.smtputf8 = not header.isascii()  # RFC 6531 3.4
+
+    def check(self, piece: Octets) -> None:
+        """Check a piece for what a whole message is checked for before it is sent.
+
+        Raises WireError or CapabilityMissing.
+        """
+        octets = bytes(piece)
+        _refuse_nul(octets)
+        if self.eight_bit is False and not octets.isascii():
+            raise _eight_bit_refused()
+
+
+def _refuse_nul(octets: bytes) -> None:
+    if b"\0" in octets:
+        # RFC 5321 2.3.8
+        raise WireError(
+            "content", "it has a NUL octet, which only BINARYMIME can carry: encode it first"
+        )
+
+
+def transaction_commands(session: Session, envelope: Envelope, message: Message) -> list[Command]:
+    """The transaction's commands, with what the message needs.
+
+    Raises CapabilityMissing or MessageTooLarge: nothing was sent.
+    """
+    offered = session.capabilities
+    if message.size is not None and offered.size and message.size > offered.size:
+        raise MessageTooLarge(message.size, offered.size)  # RFC 1870 6.1
+    envelope, smtputf8 = _agree_on_utf8(offered, envelope, message)
+    size = message.size if offered.size is not None else None
+    body = _body(offered, message)
+    if envelope.has_no_parameters:
+        parameters = MailParameters(size, body, smtputf8)
+        recipients = [Rcpt(path) for path in envelope.forward_paths]
+    else:
+        parameters = replace(envelope.mail_parameters, size=size, body=body, smtputf8=smtputf8)
+        each = envelope.rcpt_parameters
+        _require(session, parameters, each.values())
+        recipients = [
+            Rcpt(path, each.get(path, NO_RCPT_PARAMETERS)) for path in envelope.forward_paths
+        ]
+    return [Mail(envelope.reverse_path, parameters), *recipients, _last_command(session, message)]
+
+
+def _last_command(session: Session, message: Message) -> Command:
+    """BDAT where the whole message can go out in the same flight, else DATA."""
+    if (
+        session.protocol is Protocol.SMTP  # RFC 2033 4.3: in LMTP it waits for the recipients
+        and session.chunking
+        and session.capabilities.chunking
+        and session.pipelining
+        and message.content is not None
+        and len(message.content) <= _SMALL
+    ):
+        return Bdat(len(message.content), last=True)  # RFC 3030 2
+    return Data()
+
+
+def _agree_on_utf8(
+    offered: Capabilities, envelope: Envelope, message: Message
+) -> tuple[Envelope, bool]:
+    """Whether SMTPUTF8 is asked for, and the envelope as it can be sent."""
+    mail = envelope.mail_parameters
+    parameters = [mail.encode(), *(each.encode() for each in envelope.rcpt_parameters.values())]
+    plain = "".join(parameters).isascii()
+    if plain and not message.smtputf8 and not mail.smtputf8 and envelope.ascii:
+        return envelope, False
+    if offered.smtputf8:
+        return envelope, True
+    if message.smtputf8:
+        raise CapabilityMissing(
+            "the header has characters beyond ASCII and the server does not offer SMTPUTF8: "
+            "encode them first (RFC 2047)",
+            capability="SMTPUTF8",
+        )
+    if not plain:
+        raise CapabilityMissing(
+            "a parameter has characters beyond ASCII and the server does not offer SMTPUTF8",
+            capability="SMTPUTF8",
+        )
+    try:
+        return envelope.to_ascii(), False
+    except WireError as error:
+        raise CapabilityMissing(
+            f"an address is not ASCII and the server does not offer SMTPUTF8: {error}",
+            capability="SMTPUTF8",
+        ) from error
+
+
+def _body(offered: Capabilities, message: Message) -> Body | None:
+    """BODY, only where it is needed (RFC 6152 3).
+
+    Where the content is not known yet, wherever it is offered.
+    """
+    if message.eight_bit is False:
+        return None
+    if offered.eight_bit_mime:
+        return Body.EIGHT_BIT_MIME
+    if message.eight_bit:
+        raise _eight_bit_refused()
+    message.eight_bit = False  # from here on each piece is held to it
+    return None
+
+
+def _eight_bit_refused() -> CapabilityMissing:
+    return CapabilityMissing(
+        "the content has octets above 127 and the server does not offer 8BITMIME: encode it first",
+        capability="8BITMIME",
+    )
+
+
+def _require(session: Session, mail: MailParameters, recipients: Iterable[RcptParameters]) -> None:
+    """No parameter goes to a server that does not offer its extension (RFC 5321 2.2.2)."""
+    offered = session.capabilities
+    wanted = {
+        "DSN": mail.ret is not None
+        or mail.envid is not None
+        or any(parameters.notify or parameters.orcpt for parameters in recipients),
+        "AUTH": mail.auth is not None,
+        "REQUIRETLS": mail.require_tls,
+    }
+    for capability, needed in wanted.items():
+        if needed and capability not in offered:
+            raise CapabilityMissing(
+                f"the envelope asks for {capability}, which the server does not offer",
+                capability=capability,
+            )
+    if mail.require_tls and session.tls is None:
+        raise CapabilityMissing(
+            "REQUIRETLS needs a connection under TLS (RFC 8689 4.1)", capability="REQUIRETLS"
+        )

@@ -1,0 +1,128 @@
+"""The server's side of AUTH. RFC 4954
+
+Knows which mechanism may be used when, and which reply a step of an exchange wants.
+Must not know any one mechanism, nor who may log in.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import assert_never
+
+from smtp_proto.flow.flow import Steps
+from smtp_proto.flow.handler import ServerSession
+from smtp_proto.flow.serve_questions import Questions
+from smtp_proto.sasl.mechanism import (
+    Accepted,
+    Challenge,
+    CheckPassword,
+    FetchPassword,
+    Rejected,
+    ServerContext,
+    ServerFactory,
+    ServerMechanism,
+    Step,
+)
+from smtp_proto.wire.command import Auth
+from smtp_proto.wire.reply import Reply
+
+# The codes are those of RFC 4954 6.
+_SUCCEEDED = Reply.build(235, "Authentication succeeded", status="2.7.0")
+_INVALID = Reply.build(535, "Authentication credentials invalid", status="5.7.8")
+_MALFORMED = Reply.build(501, "That is no response of this mechanism", status="5.7.0")
+_CANCELLED = Reply.build(501, "Authentication cancelled", status="5.7.0")
+_UNKNOWN = Reply.build(504, "Authentication mechanism not supported", status="5.5.4")
+_NEEDS_TLS = Reply.build(538, "Encryption required for this mechanism", status="5.7.11")
+_TOO_MANY = Reply.build(421, "Too many failed logins", status="4.7.0")
+
+_MOST_FAILURES = 3  # after that guessing goes on over new connections, which can be counted
+
+
+class Login:
+    """The AUTH exchanges of one client, one after the other."""
+
+    __slots__ = (
+        "_allow_cleartext",
+        "_context",
+        "_failures",
+        "_mechanism",
+        "_mechanisms",
+        "_questions",
+        "_session",
+    )
+
+    def __init__(
+        self,
+        mechanisms: Mapping[str, ServerFactory],
+        context: ServerContext,
+        session: ServerSession,
+        questions: Questions,
+        *,
+        allow_cleartext: bool,
+    ) -> None:
+        self._mechanisms = mechanisms
+        self._context = context
+        self._session = session
+        self._questions = questions
+        self._allow_cleartext = allow_cleartext
+        self._failures = 0
+        self._mechanism: ServerMechanism | None = None
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """The names of the mechanisms that may be used now."""
+        return tuple(name for name, factory in self._mechanisms.items() if self._allows(factory))
+
+    def begin(self, command: Auth) -> Steps[Reply]:
+        """Return the reply to AUTH; after 334 the client's response is due."""
+        if self._failures == _MOST_FAILURES:
+            return _TOO_MANY
+        factory = self._mechanisms.get(command.mechanism)
+        if factory is None:
+            return _UNKNOWN
+        if not self._allows(factory):
+            # Without having asked for the secret.  RFC 4954 4
+            return _NEEDS_TLS
+        self._mechanism = factory(self._context)
+        step = self._mechanism.start(command.initial_response)
+        return (yield from self._follow(self._mechanism, step))
+
+    def respond(self, response: bytes | None) -> Steps[Reply]:
+        """Return the reply to the client's response; None is its wish to cancel."""
+        if response is None or self._mechanism is None:
+            return _CANCELLED
+        return (yield from self._follow(self._mechanism, self._mechanism.respond(response)))
+
+    def _allows(self, factory: ServerFactory) -> bool:
+        return (
+            not factory.reveals_password or self._allow_cleartext or self._session.tls is not None
+        )
+
+    def _follow(self, mechanism: ServerMechanism, step: Step) -> Steps[Reply]:
+        """Take steps until one of them wants a reply."""
+        while True:
+            match step:
+                case Challenge(data):
+                    return Reply(334, (b64encode(data).decode("ascii"),))
+                case CheckPassword(credentials):
+                    right = yield from self._questions.password_is_right(credentials)
+                    if isinstance(right, Reply):
+                        return self._failed(right)
+                    step = mechanism.answer(right)
+                case FetchPassword(identity):
+                    password = yield from self._questions.password(identity)
+                    if isinstance(password, Reply):
+                        return self._failed(password)
+                    step = mechanism.answer(password)
+                case Accepted():
+                    self._session.authenticated_as = step.authorization_identity
+                    return _SUCCEEDED
+                case Rejected():
+                    return self._failed(_MALFORMED if step.malformed else _INVALID)
+                case _:
+                    assert_never(step)
+
+    def _failed(self, reply: Reply) -> Reply:
+        self._failures += reply.permanent
+        return reply

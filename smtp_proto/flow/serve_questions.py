@@ -1,0 +1,170 @@
+"""How a server's questions get to its handler, and what comes back.
+
+Knows the handler's methods, how long each may take, and what each may answer.
+Must not know what follows from an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar, cast
+
+from smtp_proto.flow.actions import Ask, Timer
+from smtp_proto.flow.envelope import Envelope
+from smtp_proto.flow.flow import Steps
+from smtp_proto.flow.handler import Handler, ServerSession
+from smtp_proto.flow.timeouts import Phase, Timeouts
+from smtp_proto.sasl.mechanism import Credentials
+from smtp_proto.wire.reply import Reply
+
+T = TypeVar("T")
+
+_PHASES: Mapping[str, Phase] = {
+    "on_connect": Phase.GREETING,
+    "on_helo": Phase.EHLO,
+    "on_auth": Phase.AUTH,
+    "find_password": Phase.AUTH,
+    "on_mail": Phase.MAIL,
+    "on_rcpt": Phase.RCPT,
+    "on_content": Phase.BLOCK,
+    "on_message": Phase.FINAL,
+    "on_verify": Phase.COMMAND,
+    "on_expand": Phase.COMMAND,
+    "on_other": Phase.COMMAND,
+    "on_reset": Phase.COMMAND,
+    "on_disconnect": Phase.QUIT,
+    "on_error": Phase.COMMAND,
+}
+"""The handler's methods, and what is being done while they are asked."""
+
+_LOCAL_ERROR = Reply.build(451, "Local error in processing", status="4.3.0")
+_NO_SERVICE = Reply.build(421, "Local error, closing the connection", status="4.3.0")
+_NO_LOGIN = Reply.build(454, "Temporary authentication failure", status="4.7.0")
+
+_FAILURES: Mapping[str, Reply] = {
+    "on_connect": _NO_SERVICE,  # RFC 5321 4.3.2
+    "on_auth": _NO_LOGIN,  # RFC 4954 6
+    "find_password": _NO_LOGIN,
+}
+"""What stands in for an answer, where that is not just a local error."""
+
+
+class Questions:
+    """One client's handler. Methods that it does not override are not asked.
+
+    Where the handler raises, or answers what is no answer, `on_error` is told, and a negative
+    reply stands in for the answer.
+    """
+
+    __slots__ = ("_handler", "_overridden", "_session", "_timeouts")
+
+    def __init__(self, handler: Handler, session: ServerSession, timeouts: Timeouts) -> None:
+        self._handler = handler
+        self._session = session
+        self._timeouts = timeouts
+        self._overridden = frozenset(
+            name
+            for name in _PHASES
+            if getattr(getattr(handler, name), "__func__", None) is not getattr(Handler, name)
+        )
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the handler has a method of its own of this name."""
+        return name in self._overridden
+
+    def tell(self, name: str, *arguments: object) -> Steps[Reply | None]:
+        """Call a method that answers nothing. Return None, unless that failed."""
+        if name not in self._overridden:
+            return None
+        return (yield from self._ask(name, _nothing, arguments))
+
+    def reply(self, name: str, *arguments: object) -> Steps[Reply | None]:
+        """Return the reply, positive or negative; None: the handler leaves it to the server."""
+        if name not in self._overridden:
+            return None
+        return (yield from self._ask(name, _reply, arguments))
+
+    def replies(self, count: int, envelope: Envelope, content: bytes) -> Steps[Sequence[Reply]]:
+        """Return so many replies to a message; none: the handler leaves them to the server."""
+        if "on_message" not in self._overridden:
+            return ()
+
+        def read(answer: object) -> Sequence[Reply]:
+            return _replies(answer, count)
+
+        answer = yield from self._ask("on_message", read, (envelope, content))
+        return (answer,) * count if isinstance(answer, Reply) else answer
+
+    def password_is_right(self, credentials: Credentials) -> Steps[bool | Reply]:
+        """Return whether it is, or a reply that refuses them for another reason."""
+        if "on_auth" not in self._overridden:
+            return False
+        return (yield from self._ask("on_auth", _verdict, (credentials,)))
+
+    def password(self, authentication_identity: str) -> Steps[str | Reply | None]:
+        """Return the password of an identity, None if it has none."""
+        if "find_password" not in self._overridden:
+            return None
+        return (yield from self._ask("find_password", _password, (authentication_identity,)))
+
+    def _ask(
+        self,
+        name: str,
+        read: Callable[[object], T],
+        arguments: tuple[object, ...],
+    ) -> Steps[T | Reply]:
+        function: Callable[..., object] = getattr(self._handler, name)
+        phase = _PHASES[name]
+        timer = Timer(phase, self._timeouts.seconds(phase))
+        try:
+            return read((yield Ask(name, function, (self._session, *arguments), timer)))
+        except Exception as error:  # noqa: BLE001 - whatever the application raises
+            if name != "on_error":
+                yield from self.tell("on_error", error)
+            return _FAILURES.get(name, _LOCAL_ERROR)
+
+
+# --- What an answer may be -----------------------------------------------------------------------
+
+
+def _nothing(_answer: object) -> None:
+    return None
+
+
+def _reply(answer: object) -> Reply | None:
+    if answer is None or (isinstance(answer, Reply) and not answer.intermediate):
+        return answer
+    raise _wrong("a reply, 2xx, 4xx or 5xx, or None", answer)
+
+
+def _replies(answer: object, count: int) -> Sequence[Reply]:
+    if not isinstance(answer, list | tuple):
+        reply = _reply(answer)
+        return () if reply is None else (reply,) * count
+    replies = [
+        reply for each in cast("Sequence[object]", answer) if (reply := _reply(each)) is not None
+    ]
+    if len(replies) != count:
+        raise ValueError(f"{count} replies are due, not {len(replies)}: one for each recipient")
+    return replies
+
+
+def _verdict(answer: object) -> bool | Reply:
+    if isinstance(answer, bool):
+        return answer
+    reply = _reply(answer)
+    if reply is None or reply.positive:
+        raise _wrong("True, False, or a reply, 4xx or 5xx", answer)
+    return reply
+
+
+def _password(answer: object) -> str | None:
+    if answer is None or isinstance(answer, str):
+        return answer
+    raise _wrong("a password as str, or None", answer)
+
+
+def _wrong(expected: str, answer: object) -> TypeError:
+    # Nothing else of it is shown: it may be a password after all.
+    shown = str(answer) if isinstance(answer, Reply) else type(answer).__name__
+    return TypeError(f"the answer is to be {expected}, not {shown}")

@@ -1,0 +1,95 @@
+"""How clients are served: what is offered to them, and what they must do first.
+
+Knows extensions, and the rules of TLS and AUTH. Must not know the state of a session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from smtp_proto.engine.table import Protocol
+from smtp_proto.flow.security import Security
+from smtp_proto.flow.timeouts import Timeouts
+from smtp_proto.flow.tls import ServerTLSFactory
+from smtp_proto.sasl.registry import SERVER_MECHANISMS
+from smtp_proto.wire.address import validate_domain
+from smtp_proto.wire.capabilities import Capabilities
+from smtp_proto.wire.command import Auth, Command, Ehlo, Helo, Lhlo, Noop, Quit, Rset, StartTls
+from smtp_proto.wire.content import BareLineEndings
+from smtp_proto.wire.limits import Limits
+from smtp_proto.wire.reply import Reply
+
+_TLS_FIRST = Reply.build(530, "Must issue a STARTTLS command first", status="5.7.0")
+_AUTH_FIRST = Reply.build(530, "Authentication required", status="5.7.0")
+
+_BEFORE_TLS = frozenset({Ehlo, Lhlo, StartTls, Noop, Quit})  # RFC 3207 4
+_BEFORE_AUTH = _BEFORE_TLS | {Helo, Auth, Rset}  # RFC 4954 6
+
+_WITH_STARTTLS = frozenset({Security.STARTTLS, Security.OPPORTUNISTIC})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeSettings:
+    """All that decides how clients are served, the handler aside.
+
+    Raises ValueError for what does not go together.
+    """
+
+    hostname: str
+    """The server's own name, as the greeting says it."""
+    nonce: Callable[[], bytes]
+    """Returns fresh random octets, at least 16, that nobody can foresee; for AUTH."""
+    security: Security = Security.NONE
+    """IMPLICIT: TLS comes before the greeting. STARTTLS: it is required before anything else.
+    OPPORTUNISTIC: it is offered."""
+    tls: ServerTLSFactory | None = None
+    """Makes the TLS layer; needed in each mode but NONE."""
+    mechanisms: tuple[str, ...] = ()
+    """The SASL mechanisms for AUTH, by name."""
+    require_auth: bool = False
+    """Whether mail is taken only after AUTH."""
+    allow_cleartext_auth: bool = False
+    """Whether a mechanism may be used without TLS that shows the password."""
+    protocol: Protocol = Protocol.SMTP
+    bare_line_endings: BareLineEndings = BareLineEndings.REFUSE
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        validate_domain(self.hostname, lenient=True)
+        if self.security is not Security.NONE and self.tls is None:
+            raise ValueError(f"security {self.security.value!r} needs tls: what makes the layer")
+        unknown = [name for name in self.mechanisms if name not in SERVER_MECHANISMS]
+        if unknown:
+            known = ", ".join(SERVER_MECHANISMS)
+            raise ValueError(f"no such mechanisms: {', '.join(unknown)}; there are {known}")
+        if self.require_auth and not self.mechanisms:
+            raise ValueError("require_auth needs mechanisms: nobody could log in")
+
+    def capabilities(self, mechanisms: tuple[str, ...], *, secure: bool) -> Capabilities:
+        """Return what is offered. `mechanisms`: those that may be used now."""
+        keywords: dict[str, tuple[str, ...]] = {
+            "PIPELINING": (),
+            "SIZE": (str(self.limits.message_size),),  # RFC 1870 4
+            "8BITMIME": (),
+            "SMTPUTF8": (),
+            "CHUNKING": (),
+            "ENHANCEDSTATUSCODES": (),
+            "DSN": (),
+            "HELP": (),
+        }
+        # RFC 3207 4.2
+        if self.security in _WITH_STARTTLS and not secure:
+            keywords["STARTTLS"] = ()
+        if mechanisms:
+            keywords["AUTH"] = mechanisms
+        return Capabilities(self.hostname, keywords)
+
+    def refusal(self, command: Command, *, secure: bool, authenticated: bool) -> Reply | None:
+        """Return why TLS or AUTH must come before `command`; None if neither must."""
+        if self.security is Security.STARTTLS and not secure and type(command) not in _BEFORE_TLS:
+            return _TLS_FIRST
+        if self.require_auth and not authenticated and type(command) not in _BEFORE_AUTH:
+            return _AUTH_FIRST
+        return None

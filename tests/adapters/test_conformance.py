@@ -1,0 +1,762 @@
+"""One suite for the three worlds: each client against the server of its own world.
+
+Knows what a session looks like to a client and to a handler. Must not know how octets travel.
+"""
+
+import io
+import itertools
+import os
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from email.message import EmailMessage
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from smtp_adapters.tls import ClientTLS
+from smtp_proto.engine import LocalProtocolError, Protocol
+from smtp_proto.flow import (
+    AuthenticationError,
+    ConnectionLost,
+    ContentRefused,
+    DeliveryInDoubt,
+    Envelope,
+    Handler,
+    PermanentError,
+    RecipientsRefused,
+    Security,
+    SenderRefused,
+    ServerSession,
+    Timeouts,
+    TransientError,
+)
+from smtp_proto.sasl import Credentials
+from smtp_proto.wire import Mail, Rcpt, Reply
+from tests.adapters import peers
+from tests.adapters.worlds import Client, Server, World
+
+ENVELOPE = Envelope.of("sender@example.org", ["one@example.org", "two@example.org"])
+SMALL = b"Subject: small\r\n\r\nHello\r\n.\r\n"
+LARGE = b"Subject: large\r\n\r\n" + (b"x" * 70 + b"\r\n") * 70_000  # some 5 MB
+PASSWORD = "correct horse"
+
+
+class Inbox(Handler):
+    """Takes mail for anybody but nobody@."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[Envelope, bytes]] = []
+        self.errors: list[Exception] = []
+        self.identities: set[str | None] = set()
+        self.versions: set[str | None] = set()
+        self.peers: set[str] = set()
+
+    def on_auth(self, session: ServerSession, credentials: Credentials) -> bool:
+        return credentials.password == PASSWORD
+
+    def find_password(self, session: ServerSession, authentication_identity: str) -> str:
+        return PASSWORD
+
+    def on_mail(self, session: ServerSession, mail: Mail) -> Reply | None:
+        return Reply.build(550, "Not you") if "nobody" in str(mail.reverse_path) else None
+
+    def on_rcpt(self, session: ServerSession, rcpt: Rcpt) -> Reply | None:
+        return Reply.build(550, "Nobody") if "nobody" in str(rcpt.forward_path) else None
+
+    def on_message(
+        self, session: ServerSession, envelope: Envelope, content: bytes
+    ) -> Reply | None:
+        self.messages.append((envelope, content))
+        self.peers.add(session.peer)
+        self.identities.add(session.authenticated_as)
+        self.versions.add(session.tls.version if session.tls else None)
+        return Reply.build(554, "Spam") if b"Subject: spam" in content else None
+
+    def on_error(self, session: ServerSession, error: Exception) -> None:
+        self.errors.append(error)
+
+
+@pytest.fixture
+def inbox() -> Inbox:
+    return Inbox()
+
+
+@pytest.fixture
+def serve(world: World, inbox: Inbox) -> Callable[..., Server]:
+    kind: Callable[..., Server] = world.server
+
+    def make(handler: Handler = inbox, **settings: object) -> Server:
+        return kind(handler, **{"timeouts": 20.0, **settings})
+
+    return make
+
+
+@pytest.fixture
+def connect(world: World) -> Callable[..., Client]:
+    kind: Callable[..., Client] = world.client
+
+    def make(server: Server, **settings: object) -> Client:
+        defaults = {"security": Security.NONE, "timeouts": 20.0}
+        return kind("127.0.0.1", server.port, **{**defaults, **settings})
+
+    return make
+
+
+Serve = Callable[..., Server]
+Connect = Callable[..., Client]
+
+
+# --- security and login ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("security", Security, ids=lambda security: security.value)
+@pytest.mark.parametrize("mechanism", [None, "PLAIN", "LOGIN", "CRAM-MD5"])
+async def test_every_mode_of_security_with_every_mechanism(
+    inbox: Inbox,
+    serve: Serve,
+    connect: Connect,
+    server_tls: ssl.SSLContext,
+    client_tls: ClientTLS,
+    security: Security,
+    mechanism: str | None,
+) -> None:
+    encrypted = security is not Security.NONE
+    login = {} if mechanism is None else {"mechanisms": [mechanism]}
+    common = {"security": security, "allow_cleartext_auth": not encrypted, **login}
+    async with serve(
+        tls=server_tls if encrypted else None, require_auth=mechanism is not None, **common
+    ) as server:
+        client = connect(
+            server,
+            tls=client_tls if encrypted else None,
+            auth=("user", PASSWORD) if mechanism else None,
+            **common,
+        )
+        await client.open()
+        assert client.is_open
+        assert client.greeting.code == 220
+        assert (client.tls is not None) is encrypted
+        result = await client.send(ENVELOPE, SMALL)
+        await client.quit()
+    assert set(result.accepted) == {"one@example.org", "two@example.org"}
+    assert [content for _, content in inbox.messages] == [SMALL]
+    assert inbox.identities == {"user" if mechanism else None}
+    assert inbox.versions == {"TLSv1.3" if encrypted else None}
+    assert inbox.peers == {"127.0.0.1"}
+    assert inbox.errors == []
+
+
+async def test_a_wrong_password_is_one_clear_error(
+    serve: Serve,
+    connect: Connect,
+    server_tls: ssl.SSLContext,
+    client_tls: ClientTLS,
+) -> None:
+    async with serve(security=Security.STARTTLS, tls=server_tls, mechanisms=["PLAIN"]) as server:
+        client = connect(server, security=Security.STARTTLS, tls=client_tls, auth=("user", "wrong"))
+        with pytest.raises(AuthenticationError, match="logging in with PLAIN failed") as caught:
+            await client.open()
+        assert "wrong" not in str(caught.value)
+        assert not client.is_open
+
+
+async def test_a_server_that_requires_tls_takes_nothing_without(
+    inbox: Inbox, serve: Serve, connect: Connect, server_tls: ssl.SSLContext
+) -> None:
+    async with serve(security=Security.STARTTLS, tls=server_tls) as server:
+        client = connect(server)
+        await client.open()
+        with pytest.raises(SenderRefused, match="530"):
+            await client.send(ENVELOPE, SMALL)
+        await client.quit()
+    assert inbox.messages == []
+
+
+# --- content -----------------------------------------------------------------------------------
+
+
+def in_pieces(content: bytes, size: int = 10_000) -> Iterator[bytes]:
+    return (content[start : start + size] for start in range(0, len(content), size))
+
+
+async def awaited_pieces(content: bytes) -> AsyncIterator[bytes]:
+    for piece in in_pieces(content):
+        yield piece
+
+
+@pytest.mark.parametrize("chunking", [True, False], ids=["BDAT", "DATA"])
+@pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        bytes,
+        bytearray,
+        memoryview,
+        io.BytesIO,
+        in_pieces,
+        lambda content: [b"", memoryview(content)],
+    ],
+    ids=["bytes", "bytearray", "memoryview", "file", "iterator", "list"],
+)
+async def test_content_arrives_as_it_was_given(
+    inbox: Inbox,
+    serve: Serve,
+    connect: Connect,
+    form: Callable[[bytes], bytes],
+    content: bytes,
+    chunking: bool,
+) -> None:
+    async with serve() as server, connect(server, chunking=chunking) as client:
+        await client.send(ENVELOPE, form(content))
+        await client.send(ENVELOPE, SMALL)  # the session is as good as new
+    assert [received for _, received in inbox.messages] == [content, SMALL]
+
+
+async def test_content_may_be_awaited(
+    world: World, inbox: Inbox, serve: Serve, connect: Connect
+) -> None:
+    if not world.awaits:
+        pytest.skip("nothing awaits in the blocking world")
+    async with serve() as server, connect(server) as client:
+        await client.send(ENVELOPE, awaited_pieces(LARGE))
+    assert [received for _, received in inbox.messages] == [LARGE]
+
+
+async def test_a_large_content_goes_through_tls(
+    inbox: Inbox,
+    serve: Serve,
+    connect: Connect,
+    server_tls: ssl.SSLContext,
+    client_tls: ClientTLS,
+) -> None:
+    mode = {"security": Security.IMPLICIT}
+    async with (
+        serve(tls=server_tls, **mode) as server,
+        connect(server, tls=client_tls, **mode) as client,
+    ):
+        await client.send(ENVELOPE, LARGE)
+        await client.send(ENVELOPE, in_pieces(LARGE))
+    assert [received == LARGE for _, received in inbox.messages] == [True, True]
+
+
+async def test_a_file_is_sent_from_where_it_stands_and_its_size_is_said(
+    serve: Serve, connect: Connect, tmp_path: Path
+) -> None:
+    sizes: list[int | None] = []
+
+    class Sizes(Handler):
+        def on_mail(self, session: ServerSession, mail: Mail) -> None:
+            sizes.append(mail.parameters.size)
+
+    path = tmp_path / "message"
+    path.write_bytes(b"skipped" + SMALL)
+    async with serve(Sizes()) as server, connect(server) as client:
+        with path.open("rb") as file:
+            file.seek(len(b"skipped"))
+            await client.send(ENVELOPE, file)
+    assert sizes == [len(SMALL)]
+
+
+async def test_a_file_that_cannot_tell_its_size_is_sent_all_the_same(
+    inbox: Inbox, serve: Serve, connect: Connect
+) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, SMALL)
+    os.close(writing)
+    async with serve() as server, connect(server) as client:
+        with os.fdopen(reading, "rb") as file:
+            await client.send(ENVELOPE, file)
+    assert [content for _, content in inbox.messages] == [SMALL]
+
+
+async def test_what_is_no_content_is_refused_before_anything_is_sent(
+    serve: Serve, connect: Connect
+) -> None:
+    async with serve() as server, connect(server) as client:
+        for content in ("text", io.StringIO("text"), 5, None):
+            with pytest.raises(TypeError):
+                await client.send(ENVELOPE, cast("bytes", content))
+        assert (await client.noop()).code == 250
+
+
+async def test_an_iterator_that_fails_ends_the_connection_and_is_heard(
+    inbox: Inbox, serve: Serve, connect: Connect
+) -> None:
+    class Broken(Exception):
+        pass
+
+    def broken() -> Iterator[bytes]:
+        yield SMALL
+        raise Broken
+
+    async with serve() as server:
+        for content, error in ((broken(), Broken), (["text"], TypeError)):
+            async with connect(server) as client:
+                with pytest.raises(error):
+                    await client.send(ENVELOPE, cast("Iterator[bytes]", content))
+                assert not client.is_open
+    assert inbox.messages == []
+
+
+async def test_send_message_takes_the_envelope_from_the_header(
+    inbox: Inbox, serve: Serve, connect: Connect
+) -> None:
+    message = EmailMessage()
+    message["From"] = "sender@example.org"
+    message["To"] = "Someone <one@example.org>"
+    message["Bcc"] = "two@example.org"
+    message.set_content("Hello")
+    async with serve() as server, connect(server) as client:
+        result = await client.send_message(message)
+        other = await client.send_message(message, sender="", recipients=["three@example.org"])
+    assert set(result.accepted) == {"one@example.org", "two@example.org"}
+    assert set(other.accepted) == {"three@example.org"}
+    assert [str(envelope.reverse_path) for envelope, _ in inbox.messages] == [
+        "sender@example.org",
+        "",
+    ]
+    assert all(b"Bcc" not in content for _, content in inbox.messages)
+
+
+# --- refusals ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pipelining", [True, False])
+async def test_refusals_leave_the_connection_as_it_was(
+    inbox: Inbox, serve: Serve, connect: Connect, pipelining: bool
+) -> None:
+    nobody = Envelope.of("sender@example.org", ["nobody@example.org"])
+    some = Envelope.of("sender@example.org", ["nobody@example.org", "one@example.org"])
+    async with serve() as server, connect(server, pipelining=pipelining) as client:
+        with pytest.raises(RecipientsRefused) as recipients:
+            await client.send(nobody, SMALL)
+        assert recipients.value.refused["nobody@example.org"].code == 550
+        result = await client.send(some, SMALL)
+        assert set(result.refused) == {"nobody@example.org"}
+        with pytest.raises(SenderRefused):
+            await client.send(Envelope.of("nobody@example.org", "one@example.org"), SMALL)
+        with pytest.raises(ContentRefused, match="Spam"):
+            await client.send(ENVELOPE, b"Subject: spam\r\n\r\n")
+        with pytest.raises(ContentRefused, match="Spam"):
+            await client.send(ENVELOPE, iter([b"Subject: spam\r\n\r\n"]))
+        assert client.is_open
+        await client.send(ENVELOPE, LARGE)
+    assert [content for _, content in inbox.messages if b"spam" not in content] == [SMALL, LARGE]
+
+
+async def test_the_small_commands(serve: Serve, connect: Connect) -> None:
+    async with serve() as server, connect(server) as client:
+        assert (await client.noop()).code == 250
+        assert (await client.reset()).code == 250
+        assert (await client.verify("one@example.org")).code == 252
+        assert (await client.help()).code == 214
+        assert (await client.help("MAIL")).code == 214
+        with pytest.raises(PermanentError, match="EXPN was refused"):
+            await client.expand("a-list")
+        assert "PIPELINING" in client.capabilities
+        assert client.is_open
+
+
+async def test_lmtp(serve: Serve, connect: Connect) -> None:
+    class Local(Handler):
+        def on_message(
+            self, session: ServerSession, envelope: Envelope, content: bytes
+        ) -> list[Reply]:
+            return [Reply.build(250, "Ok"), Reply.build(452, "Full")]
+
+    settings = {"protocol": Protocol.LMTP}
+    async with serve(Local(), **settings) as server, connect(server, **settings) as client:
+        result = await client.send(ENVELOPE, SMALL)
+    assert set(result.accepted) == {"one@example.org"}
+    assert set(result.refused) == {"two@example.org"}
+
+
+# --- the life of a client ----------------------------------------------------------------------
+
+
+def is_open(client: Client) -> bool:
+    return client.is_open
+
+
+async def test_a_client_lives_as_long_as_it_says(serve: Serve, connect: Connect) -> None:
+    async with serve() as server:
+        client = connect(server)
+        assert not is_open(client)
+        for look in ("capabilities", "greeting", "tls"):
+            with pytest.raises(LocalProtocolError, match="not open"):
+                getattr(client, look)
+        with pytest.raises(LocalProtocolError, match="not open"):
+            await client.noop()
+        await client.quit()  # nothing to end
+        await client.close()
+        for _ in range(2):  # it can be opened again
+            await client.open()
+            assert is_open(client)
+            with pytest.raises(LocalProtocolError, match="open already"):
+                await client.open()
+            assert (await client.noop()).code == 250
+            await client.quit()
+            assert not is_open(client)
+            await client.quit()
+            await client.close()
+            with pytest.raises(LocalProtocolError, match="open\\(\\) it again"):
+                await client.noop()
+        assert client.greeting.code == 220  # can still be looked at
+        async with client:
+            await client.close()
+            await client.close()
+            assert not is_open(client)
+
+
+class Enough(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(("error", "last_words"), [(KeyError, b"QUIT\r\n"), (Enough, b"")])
+async def test_how_a_session_ends_behind_an_error_in_the_callers_own_code(
+    world: World, error: type[BaseException], last_words: bytes
+) -> None:
+    def script(peer: peers.Conversation) -> None:
+        peer.say("220 mx.example.org")
+        peer.hear("EHLO")
+        peer.say("250 mx.example.org")
+        if error is KeyError:
+            heard.append(peer.hear("QUIT").encode() + b"\r\n")
+            peer.say("221 bye")
+        else:
+            heard.append(peer.hear_all())
+
+    async def fail() -> None:
+        async with client:
+            raise error
+
+    heard: list[bytes] = []
+    with peers.server(script) as port:
+        client = world.client("127.0.0.1", port, security=Security.NONE, timeouts=20.0)
+        with pytest.raises(error):
+            await fail()
+        assert not client.is_open
+    assert heard == [last_words]
+
+
+async def test_what_is_no_exception_in_the_middle_of_a_call_closes_at_once(
+    inbox: Inbox, serve: Serve, connect: Connect
+) -> None:
+    def content() -> Iterator[bytes]:
+        yield SMALL
+        raise Enough
+
+    async with serve() as server:
+        client = connect(server)
+        await client.open()
+        with pytest.raises(Enough):
+            await client.send(ENVELOPE, content())
+        assert not client.is_open
+    assert inbox.messages == []
+
+
+async def test_two_at_once_are_refused(inbox: Inbox, serve: Serve, connect: Connect) -> None:
+    refusals: list[LocalProtocolError] = []
+
+    async def meanwhile(client: Client) -> None:
+        with pytest.raises(LocalProtocolError, match="another thread or task") as caught:
+            await client.noop()
+        refusals.append(caught.value)
+
+    async with serve() as server, connect(server) as client:
+
+        def content() -> Iterator[bytes]:
+            # Whoever fetches content is in the middle of a call.
+            call = meanwhile(client)
+            with pytest.raises(StopIteration):
+                call.send(None)
+            yield SMALL
+
+        await client.send(ENVELOPE, content())
+        assert (await client.noop()).code == 250
+    assert len(refusals) == 1
+    assert [received for _, received in inbox.messages] == [SMALL]
+
+
+def test_settings_that_make_no_sense_are_refused_at_once(world: World) -> None:
+    kind: Callable[..., Client] = world.client
+    for settings in (
+        {"host": "two words"},
+        {"port": 0},
+        {"port": 65_536},
+        {"timeouts": 0.0},
+        {"local_hostname": "a\r\nb"},
+        {"mechanisms": ["PLAIN TEXT"]},
+        {"security": Security.NONE, "tls": ssl.create_default_context()},
+    ):
+        with pytest.raises(ValueError, match=r".") as caught:
+            kind(**{"host": "localhost", **settings})
+        assert "\n" not in str(caught.value)
+
+
+def test_ports_go_with_security(world: World) -> None:
+    for security, port in ((Security.IMPLICIT, 465), (Security.STARTTLS, 587), (Security.NONE, 25)):
+        client = world.client("localhost", security=security)
+        settings = getattr(client, "_blocking", client)._settings
+        assert (settings.host, settings.port) == ("localhost", port)
+
+
+def test_hosts_are_written_as_a_resolver_takes_them(world: World) -> None:
+    for host, written in (
+        ("[2001:db8::1]", "2001:db8::1"),
+        ("192.0.2.1", "192.0.2.1"),
+        ("bücher.example", "xn--bcher-kva.example"),
+        ("mx.example.org.", "mx.example.org."),
+        ("fe80::1%eth0", "fe80::1%eth0"),
+    ):
+        client = world.client(host, security=Security.NONE)
+        assert getattr(client, "_blocking", client)._settings.host == written
+
+
+async def test_a_contexts_own_settings_are_used(
+    serve: Serve, connect: Connect, server_tls: ssl.SSLContext
+) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    mode = {"security": Security.IMPLICIT}
+    async with (
+        serve(tls=server_tls, **mode) as server,
+        connect(server, tls=context, **mode) as client,
+    ):
+        assert client.tls is not None
+        assert not client.tls.verified
+
+
+# --- the life of a server ----------------------------------------------------------------------
+
+
+async def test_a_server_lives_as_long_as_it_says(serve: Serve) -> None:
+    server = serve()
+    with pytest.raises(LocalProtocolError, match="not open"):
+        assert server.address
+    await server.close()  # nothing to close
+    async with server:
+        assert server.address == ("127.0.0.1", server.port)
+        with pytest.raises(LocalProtocolError, match="open already"):
+            await server.__aenter__()
+        await server.close()
+        await server.close()
+    with pytest.raises(LocalProtocolError):
+        assert server.port
+    async with server:  # it can be opened again
+        assert server.port
+
+
+async def test_closing_a_server_ends_its_connections_and_waits_for_the_handlers(
+    world: World, serve: Serve, connect: Connect
+) -> None:
+    gone: list[str] = []
+
+    class Watcher(Handler):
+        def on_disconnect(self, session: ServerSession) -> Awaitable[None] | None:
+            noting = self.note(session.peer)
+            if world.awaits:
+                return noting
+            with pytest.raises(StopIteration):
+                noting.send(None)
+            return None
+
+        async def note(self, peer: str) -> None:
+            for _ in range(20):
+                await world.checkpoint()
+            gone.append(peer)
+
+    async with serve(Watcher()) as server:
+        port = server.port
+        clients = [connect(server) for _ in range(3)]
+        for client in clients:
+            await client.open()
+        await server.close()
+        assert gone == ["127.0.0.1"] * 3
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        for client in clients:
+            with pytest.raises(ConnectionLost):
+                await client.noop()
+            assert not client.is_open
+
+
+async def test_an_error_beside_a_server_goes_on_as_it_is(serve: Serve, connect: Connect) -> None:
+    clients: list[Client] = []
+
+    async def fail() -> None:
+        async with serve() as server:
+            clients.append(connect(server))
+            await clients[0].open()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        await fail()
+    await clients[0].close()
+
+
+async def test_a_handler_may_close_its_server(world: World, serve: Serve, connect: Connect) -> None:
+    closed = threading.Event()
+
+    class Last(Handler):
+        def on_message(
+            self, session: ServerSession, envelope: Envelope, content: bytes
+        ) -> Awaitable[None] | None:
+            closing = self.close()
+            if world.awaits:
+                return closing
+            with pytest.raises(StopIteration):
+                closing.send(None)
+            return None
+
+        async def close(self) -> None:
+            await server.close()
+            closed.set()
+
+    async with serve(Last()) as server, connect(server) as client:
+        with pytest.raises(DeliveryInDoubt):
+            await client.send(ENVELOPE, SMALL)
+        assert await world.in_thread(lambda: closed.wait(20))
+
+
+async def test_one_connection_too_many_is_told_so(serve: Serve, connect: Connect) -> None:
+    async with serve(max_connections=1) as server, connect(server) as first:
+        with pytest.raises(TransientError, match=r"421 4\.3\.2"):
+            await connect(server).open()
+        assert (await first.noop()).code == 250
+
+
+async def test_who_begins_with_tls_and_is_one_too_many_is_told_nothing(
+    world: World, serve: Serve, server_tls: ssl.SSLContext
+) -> None:
+    def connect() -> None:
+        with peers.client(server.port) as first, peers.client(server.port) as second:
+            assert second.hear_all() == b""
+            first.close()
+
+    async with serve(max_connections=1, security=Security.IMPLICIT, tls=server_tls) as server:
+        await world.in_thread(connect)
+
+
+async def test_what_a_handler_raises_is_told_and_the_connection_lives(
+    serve: Serve, connect: Connect
+) -> None:
+    class Faulty(Inbox):
+        def on_message(
+            self, session: ServerSession, envelope: Envelope, content: bytes
+        ) -> Reply | None:
+            if not self.errors:
+                raise KeyError("a bug")
+            return super().on_message(session, envelope, content)
+
+    faulty = Faulty()
+    async with serve(faulty) as server, connect(server) as client:
+        with pytest.raises(ContentRefused, match="451") as caught:
+            await client.send(ENVELOPE, SMALL)
+        assert "bug" not in str(caught.value)
+        await client.send(ENVELOPE, SMALL)
+    assert [type(error) for error in faulty.errors] == [KeyError]
+    assert len(faulty.messages) == 1
+
+
+async def test_an_error_of_the_server_itself_is_logged_and_ends_one_connection(
+    world: World, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    def connect() -> None:
+        with peers.client(server.port) as client:
+            assert client.hear_all() == b""
+
+    async with serve(object()) as server:  # no handler has this
+        await world.in_thread(connect)
+        await world.in_thread(connect)
+    assert [record.getMessage() for record in caplog.records] == ["a connection was given up"] * 2
+
+
+async def test_handlers_may_be_coroutine_functions_where_the_world_awaits(
+    world: World, serve: Serve, connect: Connect
+) -> None:
+    class Awaiting(Handler):
+        def __init__(self) -> None:
+            self.contents: list[bytes] = []
+            self.errors: list[Exception] = []
+
+        async def on_rcpt(self, session: ServerSession, rcpt: Rcpt) -> Reply | None:
+            return Reply.build(550, "Nobody") if "two" in str(rcpt.forward_path) else None
+
+        async def on_message(
+            self, session: ServerSession, envelope: Envelope, content: bytes
+        ) -> None:
+            self.contents.append(content)
+
+        def on_error(self, session: ServerSession, error: Exception) -> None:
+            self.errors.append(error)
+
+    handler = Awaiting()
+    async with serve(handler) as server, connect(server) as client:
+        if world.awaits:
+            result = await client.send(ENVELOPE, SMALL)
+            assert set(result.refused) == {"two@example.org"}
+            assert handler.contents == [SMALL]
+        else:
+            with pytest.raises(RecipientsRefused, match="451"):
+                await client.send(ENVELOPE, SMALL)
+            assert "on_rcpt is a coroutine function" in str(handler.errors[0])
+
+
+async def test_many_clients_at_once(inbox: Inbox, serve: Serve, connect: Connect) -> None:
+    async with serve() as server:
+        clients = [connect(server) for _ in range(20)]
+        for client in clients:
+            await client.open()
+        for client, number in itertools.product(clients, range(5)):
+            await client.send(ENVELOPE, b"Subject: %d\r\n\r\n" % number)
+        for client in clients:
+            await client.quit()
+    assert len(inbox.messages) == 100
+
+
+async def test_a_server_is_tired_of_waiting(world: World, serve: Serve) -> None:
+    def say_nothing() -> None:
+        with peers.client(server.port) as client:
+            assert client.hear_all().splitlines()[-1].startswith(b"421 4.4.2")
+
+    async with serve(timeouts=Timeouts(idle=0.05, last_words=0.05)) as server:
+        await world.in_thread(say_nothing)
+
+
+async def test_a_client_that_goes_away_is_no_error(
+    world: World, inbox: Inbox, serve: Serve, connect: Connect
+) -> None:
+    def go_away_in_the_middle() -> None:
+        with peers.client(server.port) as client:
+            client.hear("220")
+            client.say("EHLO client.example")
+            client.hear("250")
+            client.say("MAIL FROM:<a@example.org>", "RCPT TO:<b@example.org>", "DATA")
+            client.send(b"Subject: half a mess")
+
+    async with serve() as server:
+        await world.in_thread(go_away_in_the_middle)
+        async with connect(server) as client:
+            await client.send(ENVELOPE, SMALL)
+    assert len(inbox.messages) == 1
+    assert inbox.errors == []
+
+
+async def test_a_peer_that_has_gone_before_it_is_greeted_is_no_error(
+    world: World, serve: Serve, connect: Connect
+) -> None:
+    def reset() -> None:
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    async with serve() as server:
+        for _ in range(5):
+            await world.in_thread(reset)
+        async with connect(server) as client:
+            await client.noop()

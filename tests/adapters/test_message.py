@@ -1,0 +1,427 @@
+"""From header fields to an envelope, and what is left of the message."""
+
+import copy
+import email
+from collections.abc import Callable
+from email.header import Header
+from email.headerregistry import Address, Group
+from email.message import EmailMessage, Message
+from email.policy import SMTP, SMTPUTF8, compat32, default
+from functools import partial
+from typing import cast
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from smtp_adapters.message import PreparedMessage, prepare, prepare_octets
+from smtp_proto.wire.errors import WireError
+
+PLAIN = {"From": "Ada <ada@example.org>", "To": "Bob <bob@example.net>", "Subject": "Hello"}
+
+
+def message(**fields: str) -> EmailMessage:
+    made = EmailMessage()
+    for name, value in (PLAIN | {k.replace("_", "-"): v for k, v in fields.items()}).items():
+        made[name] = value
+    made.set_content("Good morning.\n")
+    return made
+
+
+def octets(*lines: str) -> bytes:
+    return "\r\n".join((*lines, "", "Good morning.", "")).encode()
+
+
+def envelope(prepared: PreparedMessage) -> tuple[str, list[str]]:
+    return str(prepared.envelope.reverse_path), list(map(str, prepared.envelope.forward_paths))
+
+
+def read_envelope(*lines: str) -> tuple[str, list[str]]:
+    """The envelope of a message with these header lines, by each of the ways in."""
+    raw = octets(*lines)
+    ways = [
+        prepare_octets(raw),
+        prepare_octets(raw.replace(b"\r\n", b"\n")),
+        prepare(email.message_from_bytes(raw, policy=default)),
+        prepare(email.message_from_bytes(raw, policy=compat32)),
+    ]
+    envelopes = [envelope(way) for way in ways]
+    assert all(each == envelopes[0] for each in envelopes)
+    return envelopes[0]
+
+
+def why_refused(way: Callable[[], PreparedMessage]) -> str | None:
+    try:
+        way()
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def refusal(*lines: str) -> str:
+    """Why a message with these header lines is refused, by each of the ways in."""
+    raw = octets(*lines)
+    why = why_refused(lambda: prepare_octets(raw))
+    for policy in (default, compat32):
+        read = email.message_from_bytes(raw, policy=policy)
+        assert why_refused(partial(prepare, read)) == why
+    assert why is not None
+    assert why.isprintable()
+    return why
+
+
+# --- Envelope ---------------------------------------------------------------------------------
+
+
+def test_sender_and_recipients_come_from_the_header_fields() -> None:
+    prepared = prepare(message(Cc="c@example.net, D <d@example.net>", Bcc="e@example.net"))
+    assert envelope(prepared) == (
+        "ada@example.org",
+        ["bob@example.net", "c@example.net", "d@example.net", "e@example.net"],
+    )
+
+
+def test_what_is_given_goes_before_the_header_fields() -> None:
+    prepared = prepare(message(From="nonsense", Bcc="e@example.net"), "", ["x@example.com"])
+    assert envelope(prepared) == ("", ["x@example.com"])
+    assert b"Bcc" not in prepared.content
+
+
+def test_one_given_and_the_other_read() -> None:
+    assert envelope(prepare(message(), sender="x@example.com")) == (
+        "x@example.com",
+        ["bob@example.net"],
+    )
+    assert envelope(prepare(message(), recipients=["x@example.com"])) == (
+        "ada@example.org",
+        ["x@example.com"],
+    )
+
+
+@pytest.mark.parametrize("given", ["Ada <ada@example.org>", "a@b\r\nRCPT TO:<x@y>", "a@b,c@d", "a"])
+def test_what_is_given_is_a_mailbox(given: str) -> None:
+    with pytest.raises(WireError, match="reverse-path"):
+        prepare(message(), sender=given)
+    with pytest.raises(WireError, match="forward-path"):
+        prepare(message(), recipients=[given])
+
+
+def test_sender_goes_before_from() -> None:
+    assert read_envelope("From: a@x.org, b@x.org", "Sender: c@x.org", "To: d@x.org") == (
+        "c@x.org",
+        ["d@x.org"],
+    )
+
+
+def test_several_authors_need_a_sender() -> None:
+    assert "2 mailboxes: name one in Sender" in refusal("From: a@x.org, b@x.org", "To: d@x.org")
+
+
+@pytest.mark.parametrize("name", ["From", "Sender"])
+def test_a_sender_who_is_there_twice_is_refused(name: str) -> None:
+    assert refusal(f"{name}: a@x.org", f"{name}: b@x.org", "To: d@x.org").startswith(
+        f"header field {name}: is there twice"
+    )
+
+
+def test_destination_fields_add_up_and_nobody_counts_twice() -> None:
+    assert read_envelope("From: a@x.org", "To: b@x.org", "to: c@x.org", "Cc: b@x.org") == (
+        "a@x.org",
+        ["b@x.org", "c@x.org"],
+    )
+
+
+def test_the_fields_of_a_resending_are_the_ones_that_count() -> None:
+    assert read_envelope(
+        "Resent-From: r@x.org",
+        "Resent-To: s@x.org",
+        "Resent-Bcc: t@x.org",
+        "From: a@x.org",
+        "To: b@x.org",
+    ) == ("r@x.org", ["s@x.org", "t@x.org"])
+
+
+def test_several_resendings_leave_a_doubt() -> None:
+    why = refusal(
+        "Resent-From: r@x.org", "Resent-To: s@x.org", "Resent-From: u@x.org", "To: b@x.org"
+    )
+    assert why == "header field Resent-From: is there twice: give the sender and the recipients"
+
+
+def test_without_a_sender() -> None:
+    assert refusal("To: b@x.org") == (
+        "the message has no header field From: add it, or give the sender"
+    )
+
+
+@pytest.mark.parametrize("lines", [[], ["To: undisclosed-recipients:;"], ["Bcc:"]])
+def test_without_a_recipient(lines: list[str]) -> None:
+    assert "no recipient in To, Cc, Bcc: add one, or give" in refusal("From: a@x.org", *lines)
+
+
+def test_no_recipients_given() -> None:
+    with pytest.raises(ValueError, match="at least one recipient"):
+        prepare(message(), recipients=[])
+
+
+# --- Addresses --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "mailbox"),
+    [
+        ("a@x.org", "a@x.org"),
+        ("<a@x.org>", "a@x.org"),
+        ("J. Doe <a@x.org>", "a@x.org"),
+        ('"Doe, \\"J\\"" <a@x.org>', "a@x.org"),
+        ("=?utf-8?q?evil=40y=2eorg=3e?= <a@x.org>", "a@x.org"),
+        ("Ada\r\n Augusta\r\n\t<a@x.org>", "a@x.org"),
+        ("a@x.org (Ada)", "a@x.org"),
+        ('"a b"@x.org', '"a b"@x.org'),
+        ('"a@y.org"@x.org', '"a@y.org"@x.org'),
+        ("a@[192.0.2.1]", "a@[192.0.2.1]"),
+        ("Zoë <zoë@exämple.org>", "zoë@exämple.org"),
+    ],
+)
+def test_what_leaves_no_doubt_is_read(text: str, mailbox: str) -> None:
+    assert read_envelope(f"From: {text}", f"To: {text}") == (mailbox, [mailbox])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a@good.org(@evil.org)",
+        "user@good-corp.org(x)evil.org",
+        "a(@evil.org>)@good.org",
+        "a(comment)@good.org",
+        "<@evil.org:a@good.org>",
+        "=?utf-8?q?a=40evil.org=3e=20?=@good.org",
+        "=?utf-8?q?a=40evil.org=3e=20?= @good.org",
+        "=?x?q?a=40evil.org=3e=00?=@good.org",
+        "a@evil.org@good.org",
+        "a@good.org;",
+        "a@good.org b@evil.org",
+        "x <a@good.org> <b@evil.org>",
+        "a @ good.org",
+        "a..b@good.org",
+        "a@good.org\0",
+        "a@-good.org",
+        "a@good.org (",
+        "Ada",
+        "Doe, Ada <a@good.org>",
+        "Friends: a@good.org, b@good.org;",
+        "(" * 3000,
+        "a@ex\u200bample.org",
+        "\u202ea@good.org",
+    ],
+)
+@pytest.mark.parametrize("name", ["From", "To"])
+def test_what_leaves_a_doubt_is_refused(text: str, name: str) -> None:
+    fields = {"From": "a@x.org", "To": "b@x.org"} | {name: text}
+    why = refusal(*(f"{key}: {value}" for key, value in fields.items()))
+    assert why.startswith(f"header field {name}: ")
+
+
+def test_octets_that_are_not_utf8() -> None:
+    raw = octets("From: a@x.org", "To: b@x.org").replace(b"b@", b"\xff <b@")
+    ways = [
+        partial(prepare_octets, raw),
+        partial(prepare, email.message_from_bytes(raw, policy=default)),
+        partial(prepare, email.message_from_bytes(raw, policy=compat32)),
+    ]
+    for way in ways:
+        why = why_refused(way)
+        assert why is not None
+        assert why.startswith("header field To: is not UTF-8")
+
+
+def test_what_a_program_sets_is_read_too() -> None:
+    made = message()
+    del made["To"]
+    made["To"] = [Address("Böb", "bob", "example.net"), Group(None, [Address("", "c d", "x.org")])]
+    made["Cc"] = Group("undisclosed-recipients")
+    assert envelope(prepare(made))[1] == ["bob@example.net", '"c d"@x.org']
+    made["Bcc"] = Group("Friends", (Address("", "e", "x.org"),))
+    with pytest.raises(ValueError, match=r"^header field Bcc: has the group Friends"):
+        prepare(made)
+
+
+def test_a_defect_in_what_a_program_sets_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^header field To: "):
+        prepare(message(To="a@good.org(x)evil.org"))
+
+
+def test_old_header_objects_are_read() -> None:
+    made = Message()
+    made["From"] = "a@x.org"
+    made["To"] = cast("str", Header("Böb <bob@x.org>", "utf-8"))
+    assert envelope(prepare(made)) == ("a@x.org", ["bob@x.org"])
+
+
+@given(st.text(max_size=60))
+@example("<" * 40)
+@example('"' * 39)
+def test_any_text_is_an_address_or_refused_by_name(text: str) -> None:
+    made = Message()
+    made["From"] = text
+    made["To"] = "b@x.org"
+    why = why_refused(partial(prepare, made))
+    if why is None:
+        assert str(prepare(made).envelope.reverse_path) in text
+    else:
+        assert why.startswith(("header field From: ", "the message cannot be written: "))
+
+
+# --- Content ----------------------------------------------------------------------------------
+
+
+def test_nobody_sees_bcc_and_the_message_stays_as_it_is() -> None:
+    made = message(Bcc="e@example.net", Resent_Bcc="f@example.net")
+    before = copy.deepcopy(made)
+    prepared = prepare(made, "a@x.org", ["b@x.org"])
+    assert b"bcc" not in prepared.content.lower()
+    assert made.items() == before.items()
+    assert made.as_bytes() == before.as_bytes()
+
+
+def test_nobody_sees_bcc_in_octets() -> None:
+    raw = (
+        b"From: a@x.org\nBCC: e@x.org,\n f@x.org\nResent-Bcc : g@x.org\nTo: b@x.org\nbcc:h@x.org\n"
+        b"\nBcc: i@x.org\n"
+    )
+    prepared = prepare_octets(raw, "a@x.org", ["b@x.org"])
+    assert prepared.content == b"From: a@x.org\r\nTo: b@x.org\r\n\r\nBcc: i@x.org\r\n"
+
+
+def test_bcc_hidden_behind_another_line_end_is_found() -> None:
+    prepared = prepare_octets(b"From: a@x.org\rBcc: e@x.org\nTo: b@x.org\r\n\r\n")
+    assert prepared.content == b"From: a@x.org\r\nTo: b@x.org\r\n\r\n"
+    assert envelope(prepared)[1] == ["b@x.org", "e@x.org"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "line"),
+    [
+        (b"hello\n", 1),
+        (b"From a@x.org Mon Jan  1 10:00:00 2024\nTo: b@x.org\n\n", 1),
+        (b"From: a@x.org\nTo: b@x.org\n>From here\nBcc: e@x.org\n\n", 3),
+        (b" folded: from the start\n\n", 1),
+        (b"From: a@x.org\nT\xc3\xb6: b@x.org\n\n", 2),
+    ],
+)
+def test_octets_without_a_clear_header_are_refused(raw: bytes, line: int) -> None:
+    with pytest.raises(ValueError, match=rf"^message: line {line} is no header field"):
+        prepare_octets(raw, "a@x.org", ["b@x.org"])
+
+
+@pytest.mark.parametrize("raw", [b"", b"\r\n", b"\r\ntext", b"A:b", b"A:\r\n", b"A:b\r\n\r\n.\r\n"])
+def test_octets_need_no_more_than_a_header_section(raw: bytes) -> None:
+    assert prepare_octets(raw, "a@x.org", ["b@x.org"]).content == raw
+
+
+@given(st.binary(max_size=200))
+def test_octets_without_bcc_go_out_as_they_are_but_for_their_line_ends(body: bytes) -> None:
+    raw = b"A: b\r\n\r\n" + body
+    content = prepare_octets(raw, "a@x.org", ["b@x.org"]).content
+    assert content == b"\r\n".join(raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"))
+
+
+def test_lines_end_with_crlf() -> None:
+    made = message()
+    made.set_content("one\ntwo\n.\nFrom here\n")
+    made.add_attachment(b"\0\1", maintype="application", subtype="octet-stream", filename="x")
+    content = prepare(made).content
+    assert content.count(b"\r") == content.count(b"\n") == content.count(b"\r\n")
+    old = email.message_from_bytes(octets("From: a@x.org", "To: b@x.org") + b"From here\n")
+    assert prepare(old).content.endswith(b"\r\nFrom here\r\n")
+
+
+def test_encoded_words_as_long_as_all_addresses_are_ascii() -> None:
+    made = message(Subject="Grüße", From="Zoë <zoe@x.org>")
+    made = email.message_from_bytes(made.as_bytes(), policy=SMTPUTF8)
+    made["X-Note"] = "größer"
+    assert prepare(made).content.isascii()
+
+
+def test_utf8_where_an_address_needs_it() -> None:
+    content = prepare(message(Subject="Grüße", To="Zoë <zoë@exämple.org>")).content
+    assert "Subject: Grüße\r\n".encode() in content
+    assert "To: Zoë <zoë@exämple.org>\r\n".encode() in content
+
+
+def test_fields_that_were_read_go_out_as_they_came() -> None:
+    lines = (
+        "From: zoë@x.org",
+        f"To: {'very ' * 20}long <b@x.org>",
+        "Subject: =?utf-8?q?Gr=C3=BC?=\r\n  =?utf-8?q?=C3=9Fe?= " + "x" * 90,
+    )
+    raw = octets(*lines)
+    assert prepare(email.message_from_bytes(raw, policy=default)).content == raw
+    assert prepare(email.message_from_bytes(raw, policy=SMTP)).content == raw
+    text = email.message_from_string(raw.decode(), policy=default)
+    assert prepare(text).content == raw
+
+
+def test_eight_bit_content_stays_so() -> None:
+    made = message()
+    made.set_content("Grüße\n", cte="8bit")
+    assert "\r\n\r\nGrüße\r\n".encode() in prepare(made).content
+
+
+@pytest.mark.parametrize("name", ["To", "Resent-To", "reply-to"])
+def test_the_old_policy_cannot_write_addresses_in_utf8(name: str) -> None:
+    made = Message()
+    made["From"] = "a@x.org"
+    made["Subject"] = "Grüße"
+    made[name] = "Zoë <zoë@x.org>"
+    with pytest.raises(ValueError, match=rf"^header field {name}: has an address that"):
+        prepare(made, "a@x.org", ["b@x.org"])
+    made.replace_header(name, "Zoë <zoe@x.org>")
+    assert prepare(made, "a@x.org", ["b@x.org"]).content.isascii()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x\r\nBcc: e@x.org",
+        "x\nBcc: e@x.org",
+        "x\rBcc: e@x.org",
+        "x\x0bBcc: e@x.org",
+        "x\x85Bcc: e@x.org",
+        "x\u2028Bcc: e@x.org",
+        "x\r\n",
+        "x\r\n\r\ny",
+    ],
+)
+@pytest.mark.parametrize("policy", [compat32, default])
+def test_no_field_becomes_two(value: str, policy: object) -> None:
+    inner = Message()
+    inner["Subject"] = value
+    outer = email.message_from_bytes(octets(*(f"{k}: {v}" for k, v in PLAIN.items())))
+    for made in (outer, copy.deepcopy(outer)):
+        made.set_payload([inner])
+    outer.policy = default if policy is default else compat32
+    with pytest.raises(ValueError, match=r"^header field Subject: has a line end in it"):
+        prepare(outer)
+
+
+def test_no_encoded_word_becomes_a_line_end() -> None:
+    with pytest.raises(ValueError, match=r"^header field Subject: has a line end in it"):
+        prepare(message(Subject="=?utf-8?q?x=0ABcc=3A_e=40x=2Eorg?="))
+
+
+@pytest.mark.parametrize("name", ["A\r\nBcc", "A B", "A:B", "", "Ä"])
+def test_no_name_becomes_more_than_a_name(name: str) -> None:
+    made = message()
+    made[name] = "x"
+    with pytest.raises(ValueError, match="is not a name"):
+        prepare(made)
+
+
+def test_what_the_email_package_cannot_write_is_a_value_error() -> None:
+    made = message()
+    made.set_content("x")
+    made.replace_header("Content-Transfer-Encoding", "7bit")
+    made.set_payload("Gr\ud800")
+    with pytest.raises(ValueError, match=r"^the message cannot be written: "):
+        prepare(made)

@@ -1,0 +1,500 @@
+"""What each world does in its own way: cancelling, waiting, and handing over octets.
+
+Knows asyncio, trio and threads, and what is inside of the adapters. Must not know SMTP's rules.
+"""
+
+import asyncio
+import errno
+import os
+import resource
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from math import inf
+from typing import TypeVar
+
+import pytest
+import trio
+import trio.testing
+
+from smtp_adapters import asyncio as in_asyncio
+from smtp_adapters import socket as in_socket
+from smtp_adapters import trio as in_trio
+from smtp_adapters.client import connect_error
+from smtp_proto.flow import (
+    Connect,
+    ConnectionLost,
+    Envelope,
+    Flow,
+    Handler,
+    Phase,
+    Receive,
+    Security,
+    Send,
+    ServerSession,
+    Steps,
+    Timeouts,
+    Timer,
+)
+from smtp_proto.wire import Octets
+from tests.adapters import peers
+from tests.adapters.peers import Conversation
+from tests.adapters.worlds import ASYNCIO, SOCKET, TRIO, World
+
+ENVELOPE = Envelope.of("sender@example.org", ["one@example.org"])
+FLOOD = 2_000_000
+SHORT = 0.02
+
+Test = TypeVar("Test", bound=Callable[..., object])
+
+
+def in_the_world_of(*worlds: World) -> Callable[[Test], Test]:
+    names = [world.name for world in worlds]
+    parametrize = pytest.mark.parametrize("world", worlds, indirect=True, ids=names)
+
+    def mark(test: Test) -> Test:
+        for decorate in (parametrize, pytest.mark.usefixtures("world")):
+            decorate(test)  # it marks the function itself
+        return test
+
+    return mark
+
+
+def greet_and_wait(peer: Conversation) -> None:
+    peer.say("220 mx.example.org")
+    peer.hear("EHLO")
+    peer.say("250 mx.example.org")
+    peer.hear_all()
+
+
+# --- octets, whatever flow there is --------------------------------------------------------------
+
+
+def exchange(ports: list[int], sent: bytes) -> Steps[bytes]:
+    """Connect to one port after the other, send much and receive much from each."""
+    received = bytearray()
+    for port in ports:
+        timer = Timer(Phase.COMMAND, 20.0)
+        local_address = yield Connect("127.0.0.1", port, timer)
+        assert local_address == "127.0.0.1"
+        yield Send(sent, timer)
+        while piece := (yield Receive(timer)):
+            assert isinstance(piece, bytes | bytearray)
+            received += piece
+    return bytes(received)
+
+
+async def carry_out(world: World, flow: Flow[bytes]) -> bytes:
+    if world is SOCKET:
+        blocking = in_socket._Stream()
+        try:
+            return in_socket._carry_out(flow, blocking)
+        finally:
+            blocking.close()
+    if world is TRIO:
+        trios = in_trio._Stream()
+        try:
+            return await in_trio._carry_out(flow, trios)
+        finally:
+            trios.close()
+    stream = in_asyncio._Stream()
+    try:
+        return await in_asyncio._carry_out(flow, stream)
+    finally:
+        stream.close()
+        await stream.wait_closed()
+
+
+async def test_a_stream_connects_again_and_takes_all_that_comes(world: World) -> None:
+    def listen(peer: Conversation) -> None:
+        peer.send(b"x" * FLOOD)
+        peer.hear_octets(FLOOD // 10)
+
+    with peers.server(listen) as first, peers.server(listen) as second:
+        received = await carry_out(world, Flow(exchange([first, second], b"y" * (FLOOD // 10))))
+    assert len(received) == 2 * FLOOD
+
+
+@in_the_world_of(ASYNCIO)
+async def test_reading_pauses_while_nobody_asks() -> None:
+    with peers.server(lambda peer: peer.send(b"x" * FLOOD)) as port:
+        stream = in_asyncio._Stream()
+        await stream.connect("127.0.0.1", port)
+        while not stream._reading_paused:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert len(stream._received) <= 262_144 + 65_536
+        deadline = asyncio.get_running_loop().time() + 20
+        size = 0
+        while piece := await stream.receive(deadline):
+            size += len(piece)
+        stream.close()
+        await stream.wait_closed()
+    assert size == FLOOD
+
+
+@in_the_world_of(ASYNCIO)
+async def test_what_cannot_be_written_is_told_at_once() -> None:
+    def script(peer: Conversation) -> None:
+        peer.reset()
+        gone.set()
+
+    gone = threading.Event()
+    with peers.server(script) as port:
+        stream = in_asyncio._Stream()
+        await stream.connect("127.0.0.1", port)
+        gone.wait()  # the event loop must not hear of it before we do
+        with pytest.raises(OSError, match=r"\[Errno"):
+            await stream.send(b"NOOP\r\n", inf)
+        with pytest.raises(OSError, match=r"\[Errno"):
+            await stream.send(b"NOOP\r\n", inf)
+        await stream.wait_closed()
+
+
+@in_the_world_of(ASYNCIO)
+async def test_one_alarm_watches_over_all_waits() -> None:
+    def echo(peer: Conversation) -> None:
+        for _ in range(3):
+            peer.hear_octets(1)
+            peer.send(b"x")
+        peer.hear_all()
+
+    def alarm() -> asyncio.TimerHandle | None:
+        return stream._alarm
+
+    async def begin_to_wait(seconds: float) -> asyncio.Task[Octets]:
+        task = asyncio.create_task(stream.receive(now() + seconds))
+        await asyncio.sleep(0)
+        return task
+
+    async def be_answered(task: asyncio.Task[Octets]) -> None:
+        await stream.send(b"x", inf)
+        assert await task == b"x"
+
+    async def ringing_of(first: asyncio.TimerHandle | None) -> None:
+        assert first is not None
+        while alarm() is first:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
+
+    now = asyncio.get_running_loop().time
+    with peers.server(echo) as port:
+        stream = in_asyncio._Stream()
+        await stream.connect("127.0.0.1", port)
+        await be_answered(await begin_to_wait(SHORT))
+        await ringing_of(alarm())
+        assert alarm() is None  # it rang for nobody
+
+        await be_answered(await begin_to_wait(SHORT))
+        first = alarm()
+        third = await begin_to_wait(20)
+        assert alarm() is first  # it is early enough
+        await ringing_of(first)
+        again = alarm()
+        assert again is not None  # it rang too early
+        assert again.when() > now() + 1
+        await be_answered(third)
+        with pytest.raises(TimeoutError):  # at once, whatever may come meanwhile
+            stream.receive(now()).send(None)
+        with pytest.raises(TimeoutError):
+            await stream.receive(now() + SHORT)
+        stream.close()
+        await stream.wait_closed()
+        assert alarm() is None
+
+
+def test_what_became_of_several_addresses_is_told_in_one_line() -> None:
+    refused = ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 25)")
+    unreachable = OSError(errno.ENETUNREACH, "Network is unreachable")
+    assert str(connect_error([refused])) == f"[Errno {errno.ECONNREFUSED}] Connection refused"
+    assert isinstance(connect_error([refused, refused]), ConnectionRefusedError)
+    assert str(connect_error([unreachable, TimeoutError("timed out")])) == (
+        "Network is unreachable; timed out"
+    )
+    assert isinstance(connect_error([TimeoutError("timed out")] * 2), TimeoutError)
+    unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    assert connect_error([unknown]) is unknown
+
+
+# --- being stopped -------------------------------------------------------------------------------
+
+
+@in_the_world_of(ASYNCIO)
+async def test_cancelling_a_task_closes_its_client_at_once() -> None:
+    with peers.server(greet_and_wait) as port:
+        client = in_asyncio.SMTPClient("127.0.0.1", port, security=Security.NONE)
+        await client.open()
+        task = asyncio.create_task(client.noop())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not client.is_open
+
+
+@in_the_world_of(ASYNCIO)
+async def test_a_timeout_of_the_callers_own_is_his_and_closes_the_client() -> None:
+    async def ask() -> None:
+        async with asyncio.timeout(0.05), client:
+            await client.noop()
+
+    with peers.server(greet_and_wait) as port:
+        client = in_asyncio.SMTPClient("127.0.0.1", port, security=Security.NONE)
+        with pytest.raises(TimeoutError) as caught:
+            await ask()
+        assert type(caught.value) is TimeoutError
+        assert not client.is_open
+
+
+@in_the_world_of(ASYNCIO)
+async def test_closing_under_another_task_ends_its_call_in_asyncio() -> None:
+    with peers.server(greet_and_wait) as port:
+        client = in_asyncio.SMTPClient("127.0.0.1", port, security=Security.NONE)
+        await client.open()
+        task = asyncio.create_task(client.noop())
+        await asyncio.sleep(0)
+        await client.close()
+        with pytest.raises(ConnectionLost, match="closed on this side"):
+            await task
+
+
+@in_the_world_of(TRIO)
+async def test_a_cancelled_scope_closes_the_client_at_once() -> None:
+    with peers.server(greet_and_wait) as port:
+        with trio.move_on_after(0.05) as scope:
+            async with in_trio.SMTPClient("127.0.0.1", port, security=Security.NONE) as client:
+                await client.noop()
+        assert scope.cancelled_caught
+        assert not client.is_open
+
+
+@in_the_world_of(TRIO)
+async def test_closing_under_another_task_ends_its_call_in_trio() -> None:
+    async def ask() -> None:
+        with pytest.raises(ConnectionLost, match="closed on this side"):
+            await client.noop()
+
+    with peers.server(greet_and_wait) as port:
+        client = in_trio.SMTPClient("127.0.0.1", port, security=Security.NONE)
+        await client.open()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await trio.testing.wait_all_tasks_blocked()
+            await client.close()
+
+
+@in_the_world_of(SOCKET)
+async def test_closing_under_another_thread_ends_its_call() -> None:
+    def script(peer: Conversation) -> None:
+        greet_and_wait_for_noop(peer)
+        asked.set()
+        peer.hear_all()
+
+    def close() -> None:
+        asked.wait()
+        client.close()
+
+    asked = threading.Event()
+    with peers.server(script) as port:
+        client = in_socket.SMTPClient("127.0.0.1", port, security=Security.NONE)
+        client.open()
+        thread = threading.Thread(target=close)
+        thread.start()
+        with pytest.raises(ConnectionLost):
+            client.noop()
+        thread.join()
+    assert not client.is_open
+
+
+def greet_and_wait_for_noop(peer: Conversation) -> None:
+    peer.say("220 mx.example.org")
+    peer.hear("EHLO")
+    peer.say("250 mx.example.org")
+    peer.hear("NOOP")
+
+
+# --- handlers that take their time ---------------------------------------------------------------
+
+
+class Slow(Handler):
+    """Never answers VRFY."""
+
+    def __init__(self) -> None:
+        self.errors: list[Exception] = []
+        self.cancelled = False
+
+    async def never(self) -> None:
+        raise NotImplementedError
+
+    async def on_verify(self, session: ServerSession, string: str) -> None:
+        try:
+            await self.never()
+        except BaseException:
+            self.cancelled = True
+            raise
+
+    def on_error(self, session: ServerSession, error: Exception) -> None:
+        self.errors.append(error)
+
+
+class SlowInAsyncio(Slow):
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+
+    async def never(self) -> None:
+        self.asked.set()
+        await asyncio.Event().wait()
+
+
+class SlowInTrio(Slow):
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = trio.Event()
+
+    async def never(self) -> None:
+        self.asked.set()
+        await trio.sleep_forever()
+
+
+def slow(world: World) -> SlowInAsyncio | SlowInTrio:
+    return SlowInTrio() if world is TRIO else SlowInAsyncio()
+
+
+@in_the_world_of(ASYNCIO, TRIO)
+async def test_a_handler_that_takes_too_long_is_cancelled_and_the_connection_lives(
+    world: World,
+) -> None:
+    def ask() -> None:
+        with peers.client(server.port) as client:
+            client.hear("220")
+            client.say("EHLO client.example")
+            while client.hear("250").startswith("250-"):
+                pass
+            client.say("VRFY somebody")
+            client.hear("451")
+            client.say("NOOP", "QUIT")
+            client.hear("250", "221")
+
+    handler = slow(world)
+    async with world.server(handler, timeouts=Timeouts(command=0.05)) as server:
+        await world.in_thread(ask)
+    assert handler.cancelled
+    assert [type(error) for error in handler.errors] == [TimeoutError]
+
+
+@in_the_world_of(ASYNCIO, TRIO)
+async def test_what_is_no_exception_cancels_the_handlers(world: World) -> None:
+    class Enough(BaseException):
+        pass
+
+    async def serve() -> None:
+        async with world.server(handler) as server:
+            with peers.client(server.port) as client:
+                client.say("EHLO client.example", "VRFY somebody")
+                await handler.asked.wait()
+                raise Enough
+
+    handler = slow(world)
+    with pytest.raises(Enough):
+        await serve()
+    assert handler.cancelled
+
+
+@in_the_world_of(ASYNCIO)
+async def test_cancelling_a_server_cancels_its_handlers_in_asyncio() -> None:
+    async def serve() -> None:
+        async with in_asyncio.SMTPServer(handler) as server:
+            port.set_result(server.port)
+            await asyncio.Event().wait()
+
+    handler = SlowInAsyncio()
+    port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(serve())
+    client = in_asyncio.SMTPClient("127.0.0.1", await port, security=Security.NONE)
+    await client.open()
+    call = asyncio.create_task(client.verify("somebody"))
+    await handler.asked.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert handler.cancelled
+    with pytest.raises(ConnectionLost):
+        await call
+
+
+@in_the_world_of(ASYNCIO)
+async def test_cancelling_a_close_cancels_the_handlers() -> None:
+    handler = SlowInAsyncio()
+    server = in_asyncio.SMTPServer(handler)
+    async with server:
+        client = in_asyncio.SMTPClient("127.0.0.1", server.port, security=Security.NONE)
+        await client.open()
+        call = asyncio.create_task(client.verify("somebody"))
+        await handler.asked.wait()
+        closing = asyncio.create_task(server.close())
+        with pytest.raises(ConnectionLost):
+            await call
+        assert not handler.cancelled
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        while server._connections:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
+        assert handler.cancelled
+
+
+@in_the_world_of(TRIO)
+async def test_cancelling_a_server_cancels_its_handlers_in_trio() -> None:
+    async def serve(task_status: trio.TaskStatus[int]) -> None:
+        async with in_trio.SMTPServer(handler) as server:
+            task_status.started(server.port)
+            await trio.sleep_forever()
+
+    async def ask() -> None:
+        with pytest.raises(ConnectionLost):
+            await client.verify("somebody")
+
+    handler = SlowInTrio()
+    async with trio.open_nursery() as asking, trio.open_nursery() as serving:
+        port = await serving.start(serve)
+        client = in_trio.SMTPClient("127.0.0.1", port, security=Security.NONE)
+        await client.open()
+        asking.start_soon(ask)
+        await handler.asked.wait()
+        serving.cancel_scope.cancel()
+    assert handler.cancelled
+
+
+# --- a server short of descriptors ---------------------------------------------------------------
+
+
+@contextmanager
+def no_descriptor_left(last: int) -> Iterator[None]:
+    """Nobody in this process can open anything: up to `last` all are taken, and none is above."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (last + 1, hard))
+    taken: list[int] = []
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.dup(last))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in taken:
+            os.close(descriptor)
+
+
+@in_the_world_of(SOCKET)
+async def test_a_server_that_cannot_accept_tries_again(caplog: pytest.LogCaptureFixture) -> None:
+    with in_socket.SMTPServer(Handler()) as server, socket.socket() as connection:
+        with peers.client(server.port) as first:
+            first.hear("220")  # the server is at its work
+            with no_descriptor_left(connection.fileno()):
+                connection.connect(("127.0.0.1", server.port))
+                while not caplog.records:
+                    threading.Event().wait(0.01)
+        Conversation(connection).hear("220")
+    assert "cannot accept a connection" in caplog.text

@@ -1,0 +1,123 @@
+"""Envelopes: addresses and their parameters, before anything is sent.
+
+Knows what an envelope is made of. Must not know any server.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from smtp_proto.flow.envelope import Envelope
+from smtp_proto.wire import (
+    NO_RCPT_PARAMETERS,
+    NULL_REVERSE_PATH,
+    POSTMASTER,
+    Mailbox,
+    MailParameters,
+    Notify,
+    RcptParameters,
+    WireError,
+)
+
+ON_FAILURE = RcptParameters(notify=frozenset({Notify.FAILURE}))
+
+
+def test_an_envelope_from_strings() -> None:
+    envelope = Envelope.of("a@example.org", ["b@example.net", "postmaster"])
+    assert envelope.reverse_path == Mailbox("a", "example.org")
+    assert envelope.forward_paths == (Mailbox("b", "example.net"), POSTMASTER)
+    assert envelope.has_no_parameters
+
+
+def test_one_recipient_needs_no_list() -> None:
+    assert Envelope.of("", "b@example.net") == Envelope.of("", ["b@example.net"])
+    assert Envelope.of("", "b@example.net").reverse_path is NULL_REVERSE_PATH
+
+
+def test_a_recipient_given_twice_counts_once() -> None:
+    envelope = Envelope.of("", ["b@example.net", "c@example.net", '"b"@example.net'])
+    assert list(map(str, envelope.forward_paths)) == ["b@example.net", "c@example.net"]
+
+
+def test_nobody_to_send_to() -> None:
+    with pytest.raises(ValueError, match="at least one recipient"):
+        Envelope.of("a@example.org", [])
+
+
+def test_a_recipient_may_not_be_there_twice() -> None:
+    envelope = Envelope.of("a@example.org", "b@example.net")
+    with pytest.raises(WireError, match="twice"):
+        replace(envelope, forward_paths=envelope.forward_paths * 2)
+
+
+@pytest.mark.parametrize("text", ["", "b", "b@", "<b@example.net>", "b@example.net, c@example.net"])
+def test_what_is_no_recipient(text: str) -> None:
+    with pytest.raises(WireError):
+        Envelope.of("a@example.org", text)
+
+
+@pytest.mark.parametrize("text", ["a", "Postmaster", "<>", "<a@example.org>"])
+def test_what_is_no_sender(text: str) -> None:
+    with pytest.raises(WireError):
+        Envelope.of(text, "b@example.net")
+
+
+def test_parameters_are_for_each_recipient() -> None:
+    envelope = Envelope.of("", ["b@example.net", "postmaster"], rcpt_parameters=ON_FAILURE)
+    assert dict(envelope.rcpt_parameters) == dict.fromkeys(envelope.forward_paths, ON_FAILURE)
+    assert not envelope.has_no_parameters
+
+
+def test_no_parameters() -> None:
+    plain = Envelope.of("", "b@example.net", rcpt_parameters=NO_RCPT_PARAMETERS)
+    assert plain.has_no_parameters
+    assert not replace(plain, mail_parameters=MailParameters(envid="x")).has_no_parameters
+
+
+@pytest.mark.parametrize(
+    ("sender", "recipient", "is_ascii"),
+    [
+        ("a@example.org", "b@example.net", True),
+        ("", "postmaster", True),
+        ("é@example.org", "b@example.net", False),
+        ("a@exämple.org", "b@example.net", False),
+        ("a@example.org", "b@exämple.net", False),
+    ],
+)
+def test_whether_all_addresses_are_ascii(sender: str, recipient: str, *, is_ascii: bool) -> None:
+    assert Envelope.of(sender, recipient).ascii is is_ascii
+
+
+def test_domains_become_a_labels() -> None:
+    parameters = MailParameters(envid="x")
+    envelope = Envelope.of(
+        "a@exämple.org",
+        ["b@exämple.net", "postmaster"],
+        mail_parameters=parameters,
+        rcpt_parameters=ON_FAILURE,
+    )
+    assert envelope.to_ascii() == Envelope.of(
+        "a@xn--exmple-cua.org",
+        ["b@xn--exmple-cua.net", "postmaster"],
+        mail_parameters=parameters,
+        rcpt_parameters=ON_FAILURE,
+    )
+
+
+def test_the_null_reverse_path_stays_what_it_is() -> None:
+    assert Envelope.of("", "b@example.net").to_ascii().reverse_path is NULL_REVERSE_PATH
+
+
+@pytest.mark.parametrize(
+    ("sender", "recipients"),
+    [
+        ("é@example.org", ["b@example.net"]),
+        ("a@example.org", ["é@example.net"]),
+        ("a@example.org", ["b@exämple.net", "b@xn--exmple-cua.net"]),
+    ],
+)
+def test_what_has_no_form_in_ascii(sender: str, recipients: list[str]) -> None:
+    with pytest.raises(WireError):
+        Envelope.of(sender, recipients).to_ascii()

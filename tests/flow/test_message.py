@@ -1,0 +1,290 @@
+"""What a message needs of a server: the parameters that say so, and what is not sent without them.
+
+Knows the extensions of SMTP. Must not know what a server answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from smtp_proto.flow.envelope import Envelope
+from smtp_proto.flow.errors import CapabilityMissing, MessageTooLarge, SMTPError
+from smtp_proto.flow.mail import SendMail
+from smtp_proto.flow.session import Session
+from smtp_proto.wire import (
+    Mailbox,
+    MailParameters,
+    Notify,
+    Octets,
+    OriginalRecipient,
+    Parameter,
+    RcptParameters,
+    Ret,
+    WireError,
+)
+from tests.flow.scripted import Transcript, opened, play
+
+ONE = Envelope.of("a@example.org", "b@example.net")
+BODY = b"Subject: x\r\n\r\nhello\r\n"
+UTF8_BODY = "Subject: x\r\n\r\nhé\r\n".encode()
+UTF8_HEADER = "Subject: é\r\n\r\nhello\r\n".encode()
+
+
+def begin(*offers: str) -> tuple[Session, Transcript]:
+    """A session with a server that offers this, and refuses every MAIL."""
+    *more, last = ("PIPELINING", *offers)
+    hello = "S: 220 mail.test\nC: EHLO [192.0.2.7]\nS: 250-mail.test\n"
+    hello += "".join(f"S: 250-{word}\n" for word in more) + f"S: 250 {last}\n"
+    session, server = opened(hello, "C: ...\nC: ...\nC: ...\nS: 550 No\nS: 503 No\nS: 503 No\n")
+    server.sent = b""
+    return session, server
+
+
+def parameters(
+    offers: Iterable[str],
+    envelope: Envelope = ONE,
+    content: bytes | None = BODY,
+    *,
+    size: int | None = None,
+    eight_bit: bool | None = None,
+    smtputf8: bool | None = None,
+) -> tuple[str, str]:
+    """What stands behind the paths of MAIL and RCPT."""
+    session, server = begin(*offers)
+    flow = SendMail(session, envelope, content, size=size, eight_bit=eight_bit, smtputf8=smtputf8)
+    with pytest.raises(SMTPError, match="550 No"):
+        play(flow, server)
+    server.finish()
+    mail, rcpt, _ = server.sent.decode().split("\r\n", 2)
+    return mail.rpartition(">")[2], rcpt.rpartition(">")[2]
+
+
+def missing(
+    capability: str,
+    offers: Iterable[str],
+    envelope: Envelope = ONE,
+    content: bytes | None = BODY,
+    *,
+    smtputf8: bool | None = None,
+) -> None:
+    """Nothing is sent, and the session is as it was."""
+    session, server = begin(*offers)
+    with pytest.raises(CapabilityMissing) as caught:
+        play(SendMail(session, envelope, content, smtputf8=smtputf8), server)
+    assert caught.value.capability == capability
+    assert not server.sent
+    assert session.usable
+
+
+# --- SIZE ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "size"),
+    [(b"", 0), (b"x", 3), (b"x\n", 3), (b"x\r\n", 3), (b"x\ry", 6), (b".\r\n", 3)],
+)
+def test_size_counts_the_octets_with_their_line_ends_and_without_the_dots(
+    content: bytes, size: int
+) -> None:
+    assert parameters(["SIZE"], content=content)[0] == f" SIZE={size}"
+
+
+def test_no_size_where_it_is_not_offered_or_not_known() -> None:
+    assert parameters([])[0] == ""
+    assert parameters(["SIZE"], content=None, eight_bit=False)[0] == ""
+    assert parameters(["SIZE"], content=None, eight_bit=False, size=7)[0] == " SIZE=7"
+
+
+@pytest.mark.parametrize(("limit", "fits"), [(20, False), (21, True), (0, True)])
+def test_the_limit_that_the_server_announces(limit: int, *, fits: bool) -> None:
+    session, server = begin(f"SIZE {limit}")
+    with pytest.raises(SMTPError) as caught:
+        play(SendMail(session, ONE, BODY), server)
+    assert isinstance(caught.value, MessageTooLarge) is not fits
+    assert bool(server.sent) is fits
+    assert session.usable
+
+
+# --- BODY and SMTPUTF8 ---------------------------------------------------------------------------
+
+BOTH = ("8BITMIME", "SMTPUTF8")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (BODY, ""),
+        (UTF8_BODY, " BODY=8BITMIME"),
+        (UTF8_HEADER, " BODY=8BITMIME SMTPUTF8"),
+        ("no header: é".encode(), " BODY=8BITMIME SMTPUTF8"),
+        ("\r\nhé\r\n\r\nhello".encode(), " BODY=8BITMIME"),
+    ],
+)
+def test_what_the_content_needs_is_found_out(content: bytes, expected: str) -> None:
+    assert parameters(BOTH, content=content)[0] == expected
+
+
+def test_what_the_caller_knows_better() -> None:
+    assert parameters(BOTH, eight_bit=True)[0] == " BODY=8BITMIME"
+    assert parameters(BOTH, smtputf8=True)[0] == " SMTPUTF8"
+    assert parameters(BOTH, content=UTF8_HEADER, smtputf8=False)[0] == " BODY=8BITMIME"
+
+
+def test_octets_above_127_are_never_sent_unannounced() -> None:
+    assert parameters(BOTH, content=UTF8_BODY, eight_bit=False)[0] == " BODY=8BITMIME"
+    missing("8BITMIME", [], content=UTF8_BODY)
+
+
+def test_content_in_pieces_may_need_anything() -> None:
+    assert parameters(BOTH, content=None)[0] == " BODY=8BITMIME"
+    assert parameters(BOTH, content=None, eight_bit=False)[0] == ""
+    assert parameters(BOTH, content=None, smtputf8=True)[0] == " BODY=8BITMIME SMTPUTF8"
+    assert parameters([], content=None)[0] == ""
+
+
+def test_smtputf8_is_said_where_an_address_needs_it() -> None:
+    for envelope in (
+        Envelope.of("é@example.org", "b@example.net"),
+        Envelope.of("a@example.org", "b@exämple.net"),
+    ):
+        assert parameters(BOTH, envelope)[0] == " SMTPUTF8"
+
+
+def test_smtputf8_is_said_where_the_caller_asks_for_it() -> None:
+    envelope = Envelope.of(
+        "a@example.org", "b@example.net", mail_parameters=MailParameters(smtputf8=True)
+    )
+    assert parameters(BOTH, envelope)[0] == " SMTPUTF8"
+    assert parameters([], envelope)[0] == "", "nothing needs it"
+
+
+def test_smtputf8_where_a_parameter_needs_it() -> None:
+    extra = (Parameter("X", "é"),)
+    for envelope, expected in (
+        (
+            Envelope.of(
+                "a@example.org", "b@example.net", mail_parameters=MailParameters(other=extra)
+            ),
+            (" SMTPUTF8 X=é", ""),
+        ),
+        (
+            Envelope.of(
+                "a@example.org", "b@example.net", rcpt_parameters=RcptParameters(other=extra)
+            ),
+            (" SMTPUTF8", " X=é"),
+        ),
+    ):
+        assert parameters(BOTH, envelope) == expected
+        missing("SMTPUTF8", ["8BITMIME"], envelope)
+
+
+def test_smtputf8_missing() -> None:
+    missing("SMTPUTF8", [], Envelope.of("é@example.org", "b@example.net"))
+    missing("SMTPUTF8", ["8BITMIME"], content=UTF8_HEADER)
+    missing("SMTPUTF8", ["8BITMIME"], content=None, smtputf8=True)
+
+
+# --- NUL -----------------------------------------------------------------------------------------
+
+
+def test_nul_is_refused_before_anything_is_sent() -> None:
+    session, server = begin()
+    with pytest.raises(WireError, match="NUL"):
+        SendMail(session, ONE, b"a\0b")
+    assert not server.sent
+    assert session.usable
+
+
+@pytest.mark.parametrize("piece", [b"a\0b", bytearray(b"\0"), memoryview(b"\0")])
+def test_nul_in_a_piece_ends_the_session(piece: Octets) -> None:
+    session, server = opened(
+        """
+        S: 220 mail.test
+        C: EHLO [192.0.2.7]
+        S: 250 mail.test
+        C: MAIL FROM:<a@example.org>
+        S: 250 Ok
+        C: RCPT TO:<b@example.net>
+        S: 250 Ok
+        C: DATA
+        S: 354 Go
+        """
+    )
+    with pytest.raises(WireError, match="NUL"):
+        play(SendMail(session, ONE, None), server, [b"x\r\n", piece])
+    server.finish()
+    assert not session.usable
+
+
+# --- DSN, AUTH, REQUIRETLS -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mail", "rcpt", "capability", "expected"),
+    [
+        (MailParameters(ret=Ret.HDRS), RcptParameters(), "DSN", (" RET=HDRS", "")),
+        (MailParameters(envid="x+y"), RcptParameters(), "DSN", (" ENVID=x+2By", "")),
+        (
+            MailParameters(),
+            RcptParameters(notify=frozenset({Notify.NEVER})),
+            "DSN",
+            ("", " NOTIFY=NEVER"),
+        ),
+        (
+            MailParameters(),
+            RcptParameters(orcpt=OriginalRecipient("rfc822", "c@example.net")),
+            "DSN",
+            ("", " ORCPT=rfc822;c@example.net"),
+        ),
+        (
+            MailParameters(auth=Mailbox("a", "example.org")),
+            RcptParameters(),
+            "AUTH",
+            (" AUTH=a@example.org", ""),
+        ),
+        (
+            MailParameters(other=(Parameter("BY", "120;R"),)),
+            RcptParameters(other=(Parameter("X", None),)),
+            None,
+            (" BY=120;R", " X"),
+        ),
+    ],
+)
+def test_no_parameter_goes_where_it_is_not_offered(
+    mail: MailParameters, rcpt: RcptParameters, capability: str | None, expected: tuple[str, str]
+) -> None:
+    envelope = Envelope.of(
+        "a@example.org", "b@example.net", mail_parameters=mail, rcpt_parameters=rcpt
+    )
+    if capability is None:
+        assert parameters([], envelope) == expected
+    else:
+        assert parameters([f"{capability} PLAIN"], envelope) == expected
+        missing(capability, ["HELP"], envelope)
+
+
+def test_parameters_of_one_recipient_are_not_the_others() -> None:
+    envelope = Envelope.of("a@example.org", ["b@example.net", "c@example.net"])
+    never = RcptParameters(notify=frozenset({Notify.NEVER}))
+    chosen = Envelope(
+        envelope.reverse_path,
+        envelope.forward_paths,
+        rcpt_parameters={envelope.forward_paths[1]: never},
+    )
+    session, server = begin("DSN")
+    server.lines[:3] = ["C: ..."] * 4
+    server.lines.append("S: 503 No")
+    with pytest.raises(SMTPError):
+        play(SendMail(session, chosen, BODY), server)
+    assert b"<b@example.net>\r\n" in server.sent
+    assert b"<c@example.net> NOTIFY=NEVER\r\n" in server.sent
+
+
+def test_requiretls_needs_tls() -> None:
+    envelope = Envelope.of(
+        "a@example.org", "b@example.net", mail_parameters=MailParameters(require_tls=True)
+    )
+    missing("REQUIRETLS", [], envelope)
+    missing("REQUIRETLS", ["REQUIRETLS"], envelope)

@@ -1,0 +1,385 @@
+"""The fuzzing harnesses: over their corpus, over inputs made up, and over code that is broken.
+
+Knows how code can be broken so that a harness has to notice. Must not know what chance finds.
+"""
+
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from fuzz import run
+from fuzz.engine import Client, client, server
+from fuzz.flow import open_session, send_mail, serve
+from fuzz.harnesses import HARNESSES, Harness
+from fuzz.script import Script, Turn, cuts, the_same_however_cut, whole
+from fuzz.wire import commands, content_in, content_out, replies, values
+from smtp_proto.engine import ServerConnection, ServerEvent, Signal
+from smtp_proto.flow import (
+    Done,
+    OpenSession,
+    OpenSettings,
+    Receive,
+    SendMail,
+    SendResult,
+    Serve,
+    Session,
+    Timer,
+)
+from smtp_proto.flow.actions import Action
+from smtp_proto.sasl import Policy
+from smtp_proto.wire import (
+    Command,
+    ContentDecoder,
+    ContentEncoder,
+    Mailbox,
+    Noop,
+    Octets,
+    ReceiveBuffer,
+    Reply,
+    ReplyReader,
+    parse_command,
+)
+
+GENERATED = 300
+CORPUS = sorted(run.CORPUS.glob("*/*"))
+
+# --- What holds ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", CORPUS, ids=lambda file: f"{file.parent.name}-{file.name}")
+def test_the_corpus(file: Path) -> None:
+    HARNESSES[file.parent.name](file.read_bytes())
+
+
+@pytest.mark.parametrize("name", HARNESSES)
+def test_inputs_made_up(name: str) -> None:
+    inputs = run.Inputs(run.seeds(run.CORPUS / name), random.Random(name))
+    for data in islice(inputs, GENERATED):
+        HARNESSES[name](data)
+
+
+def test_each_harness_has_seeds_and_each_seed_a_harness() -> None:
+    assert {file.parent.name for file in CORPUS} == set(HARNESSES)
+
+
+# --- Code that is broken ---------------------------------------------------------------------
+
+
+class ForgetsHalfLines(ReplyReader):
+    def read(self, buffer: ReceiveBuffer) -> Reply | None:
+        reply = super().read(buffer)
+        if reply is None:
+            buffer.clear()
+        return reply
+
+
+class KeepsLinesWithoutEnd(ReplyReader):
+    def read(self, buffer: ReceiveBuffer) -> Reply | None:
+        return super().read(buffer) if buffer.find(b"\r\n") >= 0 else None
+
+
+class RaisesKeyError(ReplyReader):
+    def read(self, buffer: ReceiveBuffer) -> Reply | None:
+        if buffer.find(b"\xff") >= 0:
+            raise KeyError
+        return super().read(buffer)
+
+
+def parse_and_inject(line: bytes) -> Command:
+    command = parse_command(line)
+    if isinstance(command, Noop):
+        object.__setattr__(command, "string", "\r\nDATA")
+    return command
+
+
+def parse_and_change(line: bytes) -> Command:
+    command = parse_command(line)
+    return Noop("x" + command.string) if isinstance(command, Noop) else command
+
+
+def parse_ascii_only(line: bytes) -> Command:
+    return parse_command(line.decode("ascii").encode())
+
+
+def read_another_mailbox(text: str) -> tuple[object, object]:
+    return Mailbox.parse(text), Mailbox("another", "example.org")
+
+
+def read_ascii(text: str) -> tuple[object, object]:
+    return text.encode("ascii"), b""
+
+
+class EndsAtBareLF(ContentDecoder):
+    def decode(self, buffer: ReceiveBuffer) -> bytes:
+        octets = buffer.take(len(buffer))
+        buffer.feed(octets.replace(b"\n.\n", b"\r\n.\r\n"))
+        return super().decode(buffer)
+
+
+class WaitsForTheEnd(ContentDecoder):
+    def decode(self, buffer: ReceiveBuffer) -> bytes:
+        return super().decode(buffer) if buffer.find(b"\r\n.\r\n") >= 0 else b""
+
+
+class TakesDotsOff(ContentEncoder):
+    def encode(self, data: Octets) -> bytes:
+        return super().encode(data).replace(b"..", b".")
+
+
+class SendsBareLF(ContentEncoder):
+    def encode(self, data: Octets) -> bytes:
+        return super().encode(data).replace(b"\r\n", b"\n")
+
+
+class DropsSingleOctets(Client):
+    def receive_data(self, data: Octets) -> None:
+        if len(data) > 1:
+            super().receive_data(data)
+
+
+class HoldsMoreThanALine(Client):
+    @property
+    def held(self) -> int:
+        return super().held + 64
+
+
+class ForgetsThoughItRefuses(Client):
+    def tls_started(self) -> None:
+        self._queue.clear()
+        super().tls_started()
+
+
+class RaisesOSError(Client):
+    def receive_eof(self) -> None:
+        raise ConnectionResetError
+
+
+class ServesNoSingleOctets(ServerConnection):
+    def receive_data(self, data: Octets) -> None:
+        if len(data) > 1:
+            super().receive_data(data)
+
+
+class NeverReads(ServerConnection):
+    def next_event(self) -> ServerEvent | Signal:
+        return Signal.PAUSED if self._due is not None else Signal.NEED_DATA
+
+
+class ForgetsWhatIsDue(ServerConnection):
+    def next_event(self) -> ServerEvent | Signal:
+        event = super().next_event()
+        if not isinstance(event, Signal):
+            self._due = None
+        return event
+
+
+def open_carelessly(settings: OpenSettings) -> OpenSession:
+    return OpenSession(replace(settings, policy=Policy(allow_cleartext=True)))
+
+
+class BeginsAnotherWaitForEachPiece(OpenSession):
+    def next_action(self) -> Action | Done[Session]:
+        action = super().next_action()
+        if isinstance(action, Receive):
+            return Receive(Timer(action.timer.phase, action.timer.seconds))
+        return action
+
+
+class NeverEnds(OpenSession):
+    def receive_eof(self) -> None:
+        """Wait on."""
+
+    def next_action(self) -> Action | Done[Session]:
+        waits = isinstance(self.action, Receive) and not self._answered
+        return self.action if waits and self.action else super().next_action()
+
+
+class TellsOfSuccess(SendMail):
+    def next_action(self) -> Action | Done[SendResult]:
+        return Done(SendResult({"c@d.example": Reply(250, ("Ok",))}, {}, Reply(250, ("Ok",))))
+
+
+class RaisesAttributeError(SendMail):
+    def receive_data(self, data: Octets) -> None:
+        if b"550" in bytes(data):
+            raise AttributeError
+        super().receive_data(data)
+
+
+class ServesInCapitals(Serve):
+    def receive_data(self, data: Octets) -> None:
+        super().receive_data(bytes(data).upper() if len(data) == 1 else data)
+
+
+class LeavesWithoutAWord(Serve):
+    def next_action(self) -> Action | Done[None]:
+        action = super().next_action()
+        return Done(None) if isinstance(action, Receive) else action
+
+
+BROKEN: list[tuple[Harness, type[Exception], str]] = [
+    (partial(replies, reader=ForgetsHalfLines), AssertionError, "replies/one-line"),
+    (partial(replies, reader=KeepsLinesWithoutEnd), AssertionError, "replies/too-long"),
+    (partial(replies, reader=RaisesKeyError), KeyError, "replies/not-utf-8"),
+    (partial(commands, parse=parse_and_inject), AssertionError, "commands/questions"),
+    (partial(commands, parse=parse_and_change), AssertionError, "commands/questions"),
+    (partial(commands, parse=parse_ascii_only), UnicodeDecodeError, "commands/utf-8"),
+    (partial(values, readers={"Mailbox": read_another_mailbox}), AssertionError, "values/mailbox"),
+    (partial(values, readers={"Mailbox": read_ascii}), UnicodeEncodeError, "values/utf-8"),
+    (partial(content_in, decoder=EndsAtBareLF), AssertionError, "content_in/bare-lf"),
+    (partial(content_in, decoder=WaitsForTheEnd), AssertionError, "content_in/dots"),
+    (partial(content_out, encoder=TakesDotsOff), AssertionError, "content_out/dots"),
+    (partial(content_out, encoder=SendsBareLF), AssertionError, "content_out/end-behind-line"),
+    (partial(client, connection=DropsSingleOctets), AssertionError, "client/pipelined"),
+    (partial(client, connection=HoldsMoreThanALine), AssertionError, "client/pipelined"),
+    (partial(client, connection=ForgetsThoughItRefuses), AssertionError, "client/refuses"),
+    (partial(client, connection=RaisesOSError), ConnectionResetError, "client/lost"),
+    (partial(server, connection=ServesNoSingleOctets), AssertionError, "server/pipelined"),
+    (partial(server, connection=NeverReads), AssertionError, "server/pipelined"),
+    (partial(server, connection=ForgetsWhatIsDue), AssertionError, "server/remarks"),
+    (
+        partial(open_session, flow=open_carelessly),
+        AssertionError,
+        "open_session/plain-not-in-clear",
+    ),
+    (
+        partial(open_session, flow=BeginsAnotherWaitForEachPiece),
+        AssertionError,
+        "open_session/in-clear",
+    ),
+    (partial(open_session, flow=NeverEnds), AssertionError, "open_session/wrong-password"),
+    (partial(send_mail, flow=TellsOfSuccess), AssertionError, "send_mail/one-flight"),
+    (partial(send_mail, flow=RaisesAttributeError), AttributeError, "send_mail/recipients-refused"),
+    (partial(serve, flow=ServesInCapitals), AssertionError, "serve/one-message"),
+    (partial(serve, flow=LeavesWithoutAWord), AssertionError, "serve/one-message"),
+]
+
+
+@pytest.mark.parametrize(("harness", "error", "seed"), BROKEN)
+def test_broken_code_is_found(harness: Harness, error: type[Exception], seed: str) -> None:
+    with pytest.raises(error):
+        harness((run.CORPUS / seed).read_bytes())
+
+
+# --- Scripts ---------------------------------------------------------------------------------
+
+
+def test_a_script() -> None:
+    script = Script.read(b"LA\n220 a\r\n\x1eem\n250 b\r\n\x1ex")
+    assert script.options == "LA"
+    assert script.turns == (Turn("", b"220 a\r\n"), Turn("em", b"250 b\r\n"), Turn("x", b""))
+
+
+def test_each_cutting_has_all_octets_and_no_empty_piece() -> None:
+    for size in range(30):
+        data = bytes(range(size))
+        for cut in (whole, *cuts(data)):
+            assert b"".join(cut(data)) == data
+            assert all(cut(data))
+
+
+def test_what_depends_on_the_cutting_is_found() -> None:
+    assert the_same_however_cut(b"abc", lambda cut: b"".join(cut(b"abc"))) == b"abc"
+    with pytest.raises(AssertionError):
+        the_same_however_cut(b"abc", lambda cut: len(cut(b"abc")))
+
+
+# --- The plain driver ------------------------------------------------------------------------
+
+
+PROBE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import fuzz.run
+print(*{name.partition(".")[0] for name in sys.modules})
+"""
+
+
+def breaks_at_crlf(data: bytes) -> None:
+    if b"\r\n" in data:
+        raise KeyError
+
+
+def is_fine(data: bytes) -> None:
+    assert isinstance(data, bytes)
+
+
+def test_a_finding_is_made_small_and_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    harnesses: dict[str, Harness] = {"fine": is_fine, "broken": breaks_at_crlf}
+    assert run.main(["--seconds", "20", "--harness", "broken"], harnesses, tmp_path) == 1
+    (file,) = tmp_path.glob("broken/finding-*")
+    assert file.read_bytes() == b"\r\n"
+    shown = capsys.readouterr()
+    assert "executions" in shown.out
+    assert str(file) in shown.err
+    assert "KeyError" in shown.err
+
+
+def test_where_nothing_is_found_all_is_well(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    harnesses: dict[str, Harness] = {"fine": is_fine, "too": is_fine}
+    assert run.main(["--seconds", "0.02"], harnesses, tmp_path) == 0
+    assert not list(tmp_path.glob("*/*"))
+    assert len(capsys.readouterr().out.splitlines()) == len(harnesses)
+
+
+def test_one_finding_spoils_all(tmp_path: Path) -> None:
+    harnesses: dict[str, Harness] = {"broken": breaks_at_crlf, "fine": is_fine}
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "seed").write_bytes(b"a\r\nb")
+    assert run.main(["--seconds", "0.02"], harnesses, tmp_path) == 1
+
+
+def test_the_same_seed_gives_the_same_inputs() -> None:
+    def some(seed: int) -> list[bytes]:
+        return list(islice(run.Inputs([b"seed"], random.Random(seed)), 100))
+
+    assert some(1) == some(1)
+    assert some(1) != some(2)
+
+
+def test_all_seeds_come_first() -> None:
+    inputs = run.Inputs([b"one", b"two"], random.Random(0))
+    assert list(islice(inputs, 3)) == [b"", b"one", b"two"]
+
+
+def test_the_dictionary_is_read() -> None:
+    tokens = run.tokens()
+    assert {b"\r\n", b"\x00", b'"', b"\\", b"STARTTLS\r\n", b'EXPN "a b" SMTPUTF8\r\n'} <= set(
+        tokens
+    )
+    assert len(tokens) == len(set(tokens))
+
+
+@pytest.mark.parametrize(
+    ("breaks", "smallest"),
+    [
+        (lambda data: b"ab" in data, b"ab"),
+        (lambda data: data.count(b"a") >= 3, b"aaa"),
+        (lambda _: True, b""),
+    ],
+)
+def test_a_finding_is_made_small(breaks: Callable[[bytes], bool], smallest: bytes) -> None:
+    def harness(data: bytes) -> None:
+        if breaks(data):
+            raise KeyError
+        if not data:
+            raise ValueError  # another one, which must not be taken for it
+
+    assert run.smallest(harness, b"xxababyya-aab" * 3) == smallest
+
+
+def test_the_plain_driver_needs_the_standard_library_only() -> None:
+    command = [sys.executable, "-I", "-S", "-c", PROBE, str(run.HERE.parent)]
+    loaded = set(subprocess.check_output(command, text=True).split())
+    assert loaded - sys.stdlib_module_names - {"__main__"} == {"fuzz", "smtp_proto"}
