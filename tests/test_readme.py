@@ -59,9 +59,7 @@ def test_there_are_blocks() -> None:
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
-def test_block(
-    block: str, submission: SMTPServer, relay: SMTPServer, collector: Collector
-) -> None:
+def test_block(block: str, submission: SMTPServer, relay: SMTPServer, collector: Collector) -> None:
     block = block.replace('"mail.example.org", 587', f'"localhost", {submission.port}')
     block = block.replace('"mail.example.org", 25', f'"127.0.0.1", {relay.port}')
     exec(compile(block, "README.md", "exec"), {"__name__": "readme"})

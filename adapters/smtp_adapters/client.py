@@ -11,6 +11,8 @@ import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from functools import partial
 from io import SEEK_END, IOBase, TextIOBase
+from secrets import token_bytes
+from secrets import token_bytes
 from socket import gaierror
 from threading import Lock
 from types import TracebackType
@@ -21,7 +23,7 @@ from smtp_adapters.tls import ClientTLS, server_name
 from smtp_proto.engine import LocalProtocolError, Protocol
 from smtp_proto.flow import OpenSettings, Security, Session, Timeouts, TLSInfo
 from smtp_proto.flow.tls import no_tls
-from smtp_proto.sasl import Credentials, Policy
+from smtp_proto.sasl import AnyCredentials, Credentials, Policy
 from smtp_proto.wire import Capabilities, Limits, Octets, Reply, validate_domain
 
 _PIECE = 65_536  # octets read from a file at a time
@@ -32,7 +34,7 @@ class Client:
 
     `host`: a name or an IP address. `port`: by default the one that goes with `security`, which
     says when TLS is required. `tls`: whom to trust, or an ssl context of your own. `auth`: a user
-    name and a password. `timeouts`: seconds for everything, or for each phase. `local_hostname`:
+    name and a password, or what other mechanisms want. `timeouts`: seconds for everything, or for each phase. `local_hostname`:
     what EHLO says, by default the address literal of the connection's own end. `limits`: the most
     that is taken from the server. `protocol`: SMTP or LMTP. `pipelining`, `chunking`: False to do
     without, for servers that offer what they cannot do. `mechanisms`: the only ones of AUTH that
@@ -48,7 +50,7 @@ class Client:
         *,
         security: Security = Security.STARTTLS,
         tls: ClientTLS | ssl.SSLContext | None = None,
-        auth: tuple[str, str] | Credentials | None = None,
+        auth: tuple[str, str] | AnyCredentials | None = None,
         timeouts: Timeouts | float | None = None,
         local_hostname: str | None = None,
         limits: Limits | None = None,
@@ -66,7 +68,9 @@ class Client:
             tls=no_tls if tls is None else tls.factory(),
             server_hostname=None if tls is None else tls.server_hostname,
             credentials=Credentials(*auth) if isinstance(auth, tuple) else auth,
+            nonce=nonce,
             policy=Policy(_names(mechanisms), allow_cleartext=allow_cleartext_auth),
+            nonce=_nonce,
             local_hostname=None if local_hostname is None else validate_domain(local_hostname),
             protocol=protocol,
             timeouts=as_timeouts(timeouts),
@@ -155,6 +159,11 @@ def as_timeouts(timeouts: Timeouts | float | None) -> Timeouts:
     return Timeouts() if timeouts is None else Timeouts.of(timeouts)
 
 
+def nonce() -> bytes:
+    """Octets that nobody can foresee, for the mechanisms of AUTH that need them."""
+    return token_bytes(16)
+
+
 def _tls_settings(security: Security, tls: ClientTLS | ssl.SSLContext | None) -> ClientTLS | None:
     if security is Security.NONE:
         if tls is not None:
@@ -196,6 +205,11 @@ def connect_error(errors: Sequence[OSError]) -> OSError:
     if len({error.errno for error in plain}) == 1:
         return plain[0]
     return OSError("; ".join(error.strerror or str(error) for error in plain))
+
+
+def _nonce() -> bytes:
+    """Fresh randomness for a login, beyond guessing."""
+    return token_bytes(24)
 
 
 # --- content ---------------------------------------------------------------------------------

@@ -9,9 +9,8 @@ from __future__ import annotations
 import ssl
 from collections.abc import Sequence
 from logging import getLogger
-from secrets import token_bytes
 
-from smtp_adapters.client import as_timeouts
+from smtp_adapters.client import as_timeouts, nonce
 from smtp_adapters.tls import server_factory
 from smtp_proto.engine import LocalProtocolError, Protocol
 from smtp_proto.flow import Handler, Security, Serve, ServeSettings, Timeouts
@@ -60,7 +59,7 @@ class Server:
         self._listen_at = (host, port)
         self._settings = ServeSettings(
             hostname="localhost" if hostname is None else hostname,
-            nonce=_nonce,
+            nonce=nonce,
             security=security,
             tls=None if tls is None else server_factory(tls),
             mechanisms=tuple(name.upper() for name in mechanisms),
@@ -94,7 +93,3 @@ class Server:
 
     def _serve(self, peer: str) -> Serve:
         return Serve(self._handler, self._settings, peer)
-
-
-def _nonce() -> bytes:
-    return token_bytes(16)

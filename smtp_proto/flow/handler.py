@@ -12,7 +12,8 @@ from typing import TypeAlias, TypeVar
 
 from smtp_proto.flow.envelope import Envelope
 from smtp_proto.flow.tls import TLSInfo
-from smtp_proto.sasl.mechanism import Credentials
+from smtp_proto.sasl.mechanism import Credentials, TokenCredentials
+from smtp_proto.sasl.scram_secret import ScramSecret
 from smtp_proto.wire.address import ReversePath
 from smtp_proto.wire.command import Mail, OtherCommand, Rcpt
 from smtp_proto.wire.parameters import NO_MAIL_PARAMETERS, MailParameters
@@ -79,6 +80,26 @@ class Handler:
         self, session: ServerSession, authentication_identity: str
     ) -> Answer[str | None]:
         """Look up the password for a mechanism that proves it without showing it."""
+
+    def on_token(
+        self, session: ServerSession, credentials: TokenCredentials
+    ) -> Answer[bool | Reply]:
+        """Check an access token: whether it is valid, and opens what the identity names."""
+        return False
+
+    def on_anonymous(self, session: ServerSession, trace: str) -> Answer[bool | Reply]:
+        """Say if somebody may come in without a name. `trace` may be anything (RFC 4505 2)."""
+        return False
+
+    def find_secret(
+        self, session: ServerSession, authentication_identity: str, mechanism: str
+    ) -> Answer[ScramSecret | None]:
+        """Look up what is kept in place of the password for a mechanism ("SCRAM-SHA-256")."""
+
+    def find_identity(
+        self, session: ServerSession, authorization_identity: str
+    ) -> Answer[str | None]:
+        """Say who the client is by its TLS certificate, whatever it says itself; None: nobody."""
 
     def on_mail(self, session: ServerSession, mail: Mail) -> Answer[Reply | None]:
         """Say if mail from this sender, with these parameters, is taken."""

@@ -5,6 +5,7 @@ The order of things, top to bottom as in the RFCs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address, ip_address
 
@@ -23,7 +24,14 @@ from smtp_proto.flow.security import Security
 from smtp_proto.flow.session import Session
 from smtp_proto.flow.timeouts import Phase, Timeouts
 from smtp_proto.flow.tls import ClientTLSFactory, no_tls
-from smtp_proto.sasl import ClientMechanism, Credentials, Policy, SASLError, choose
+from smtp_proto.sasl import (
+    AnyCredentials,
+    ClientContext,
+    ClientMechanism,
+    Policy,
+    SASLError,
+    choose,
+)
 from smtp_proto.wire import (
     Auth,
     AuthResponse,
@@ -52,8 +60,10 @@ class OpenSettings:
     """Makes the TLS layer; needed in each mode but NONE."""
     server_hostname: str | None = None
     """The name to verify in the server's certificate; None: `host`."""
-    credentials: Credentials | None = field(default=None, repr=False)
+    credentials: AnyCredentials | None = field(default=None, repr=False)
     """None: no AUTH."""
+    nonce: Callable[[], bytes] | None = None
+    """Fresh random octets for the mechanisms that need them; None: they are passed over."""
     policy: Policy = field(default_factory=Policy)
     """Which mechanisms may be used."""
     local_hostname: str | None = None
@@ -183,7 +193,7 @@ def _wants_starttls(session: Session, settings: OpenSettings) -> bool:
 
 
 def _authenticate(
-    session: Session, settings: OpenSettings, credentials: Credentials
+    session: Session, settings: OpenSettings, credentials: AnyCredentials
 ) -> Steps[None]:
     """AUTH (RFC 4954 4) with the mechanism that the policy chooses."""
     offered = session.capabilities.auth
@@ -196,7 +206,8 @@ def _authenticate(
     if settings.security is Security.OPPORTUNISTIC:
         # Who took STARTTLS off the wire must not be paid with a password.
         policy = replace(policy, allow_cleartext=False)
-    choice = choose(policy, offered, credentials, secure=session.tls is not None)
+    context = ClientContext(nonce=settings.nonce, hostname=settings.host, port=settings.port)
+    choice = choose(policy, offered, credentials, secure=session.tls is not None, context=context)
     mechanism = choice.mechanism
     if mechanism is None:
         reasons = "; ".join(f"{name}: {why}" for name, why in choice.passed_over)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping
-from typing import assert_never
 
 from smtp_proto.flow.flow import Steps
 from smtp_proto.flow.handler import ServerSession
@@ -16,8 +15,6 @@ from smtp_proto.flow.serve_questions import Questions
 from smtp_proto.sasl.mechanism import (
     Accepted,
     Challenge,
-    CheckPassword,
-    FetchPassword,
     Rejected,
     ServerContext,
     ServerFactory,
@@ -105,23 +102,16 @@ class Login:
             match step:
                 case Challenge(data):
                     return Reply(334, (b64encode(data).decode("ascii"),))
-                case CheckPassword(credentials):
-                    right = yield from self._questions.password_is_right(credentials)
-                    if isinstance(right, Reply):
-                        return self._failed(right)
-                    step = mechanism.answer(right)
-                case FetchPassword(identity):
-                    password = yield from self._questions.password(identity)
-                    if isinstance(password, Reply):
-                        return self._failed(password)
-                    step = mechanism.answer(password)
                 case Accepted():
                     self._session.authenticated_as = step.authorization_identity
                     return _SUCCEEDED
                 case Rejected():
                     return self._failed(_MALFORMED if step.malformed else _INVALID)
                 case _:
-                    assert_never(step)
+                    answer = yield from self._questions.about_login(step)
+                    if isinstance(answer, Reply):
+                        return self._failed(answer)
+                    step = mechanism.answer(answer)
 
     def _failed(self, reply: Reply) -> Reply:
         self._failures += reply.permanent

@@ -14,16 +14,31 @@ from smtp_proto.flow.envelope import Envelope
 from smtp_proto.flow.flow import Steps
 from smtp_proto.flow.handler import Handler, ServerSession
 from smtp_proto.flow.timeouts import Phase, Timeouts
-from smtp_proto.sasl.mechanism import Credentials
+from smtp_proto.sasl.mechanism import (
+    Answer,
+    CheckAnonymous,
+    CheckPassword,
+    CheckToken,
+    FetchIdentity,
+    FetchPassword,
+    FetchSecret,
+    Question,
+)
+from smtp_proto.sasl.scram_secret import ScramSecret
 from smtp_proto.wire.reply import Reply
 
 T = TypeVar("T")
+
 
 _PHASES: Mapping[str, Phase] = {
     "on_connect": Phase.GREETING,
     "on_helo": Phase.EHLO,
     "on_auth": Phase.AUTH,
+    "on_token": Phase.AUTH,
+    "on_anonymous": Phase.AUTH,
     "find_password": Phase.AUTH,
+    "find_secret": Phase.AUTH,
+    "find_identity": Phase.AUTH,
     "on_mail": Phase.MAIL,
     "on_rcpt": Phase.RCPT,
     "on_content": Phase.BLOCK,
@@ -43,8 +58,7 @@ _NO_LOGIN = Reply.build(454, "Temporary authentication failure", status="4.7.0")
 
 _FAILURES: Mapping[str, Reply] = {
     "on_connect": _NO_SERVICE,  # RFC 5321 4.3.2
-    "on_auth": _NO_LOGIN,  # RFC 4954 6
-    "find_password": _NO_LOGIN,
+    **{name: _NO_LOGIN for name, phase in _PHASES.items() if phase is Phase.AUTH},  # RFC 4954 6
 }
 """What stands in for an answer, where that is not just a local error."""
 
@@ -95,17 +109,37 @@ class Questions:
         answer = yield from self._ask("on_message", read, (envelope, content))
         return (answer,) * count if isinstance(answer, Reply) else answer
 
-    def password_is_right(self, credentials: Credentials) -> Steps[bool | Reply]:
-        """Return whether it is, or a reply that refuses them for another reason."""
-        if "on_auth" not in self._overridden:
-            return False
-        return (yield from self._ask("on_auth", _verdict, (credentials,)))
+    def about_login(self, question: Question) -> Steps[Answer | Reply]:
+        """Return the answer to what a mechanism wants to know, or a reply that refuses."""
+        match question:
+            case CheckPassword(credentials):
+                return (yield from self._verdict("on_auth", credentials))
+            case CheckToken(credentials):
+                return (yield from self._verdict("on_token", credentials))
+            case CheckAnonymous(trace):
+                return (yield from self._verdict("on_anonymous", trace))
+            case FetchPassword(identity):
+                return (yield from self._find("find_password", str, identity))
+            case FetchSecret(identity, mechanism):
+                return (yield from self._find("find_secret", ScramSecret, identity, mechanism))
+            case FetchIdentity(identity):
+                return (yield from self._find("find_identity", str, identity))
 
-    def password(self, authentication_identity: str) -> Steps[str | Reply | None]:
-        """Return the password of an identity, None if it has none."""
-        if "find_password" not in self._overridden:
+    def _verdict(self, name: str, argument: object) -> Steps[bool | Reply]:
+        if name not in self._overridden:
+            return False
+        return (yield from self._ask(name, _verdict, (argument,)))
+
+    def _find(self, name: str, kind: type[T], *arguments: object) -> Steps[T | Reply | None]:
+        if name not in self._overridden:
             return None
-        return (yield from self._ask("find_password", _password, (authentication_identity,)))
+
+        def read(answer: object) -> T | None:
+            if answer is None or isinstance(answer, kind):
+                return answer
+            raise _wrong(f"a {kind.__name__}, or None", answer)
+
+        return (yield from self._ask(name, read, arguments))
 
     def _ask(
         self,
@@ -156,12 +190,6 @@ def _verdict(answer: object) -> bool | Reply:
     if reply is None or reply.positive:
         raise _wrong("True, False, or a reply, 4xx or 5xx", answer)
     return reply
-
-
-def _password(answer: object) -> str | None:
-    if answer is None or isinstance(answer, str):
-        return answer
-    raise _wrong("a password as str, or None", answer)
 
 
 def _wrong(expected: str, answer: object) -> TypeError:

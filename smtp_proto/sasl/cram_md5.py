@@ -17,6 +17,7 @@ from smtp_proto.sasl.mechanism import (
     WRONG_CREDENTIALS,
     Accepted,
     Answer,
+    AnyCredentials,
     Challenge,
     ClientContext,
     Credentials,
@@ -29,6 +30,7 @@ from smtp_proto.sasl.mechanism import (
     decode_identity,
     encode_identity,
     encode_password,
+    require,
     require_own_identity,
 )
 
@@ -65,11 +67,12 @@ class CramMD5Client:
     __slots__ = ("_identity", "_password")
 
     def __init__(
-        self, credentials: Credentials, _context: ClientContext = NO_CLIENT_CONTEXT
+        self, credentials: AnyCredentials, _context: ClientContext = NO_CLIENT_CONTEXT
     ) -> None:
-        require_own_identity(credentials)
-        self._identity = encode_identity(credentials.authentication_identity)
-        self._password = encode_password(credentials.password)  # empty once it was used
+        own = require(Credentials, credentials)
+        require_own_identity(own)
+        self._identity = encode_identity(own.authentication_identity)
+        self._password = encode_password(own.password)  # empty once it was used
 
     def start(self) -> None:
         """Return None: the server begins."""

@@ -16,6 +16,7 @@ from smtp_proto.sasl.mechanism import (
     WRONG_CREDENTIALS,
     Accepted,
     Answer,
+    AnyCredentials,
     Challenge,
     CheckPassword,
     ClientContext,
@@ -29,6 +30,7 @@ from smtp_proto.sasl.mechanism import (
     decode_password,
     encode_identity,
     encode_password,
+    require,
     require_own_identity,
 )
 
@@ -45,12 +47,13 @@ class LoginClient:
     __slots__ = ("_answers",)
 
     def __init__(
-        self, credentials: Credentials, _context: ClientContext = NO_CLIENT_CONTEXT
+        self, credentials: AnyCredentials, _context: ClientContext = NO_CLIENT_CONTEXT
     ) -> None:
-        require_own_identity(credentials)
+        own = require(Credentials, credentials)
+        require_own_identity(own)
         self._answers = [
-            encode_identity(credentials.authentication_identity),
-            encode_password(credentials.password),
+            encode_identity(own.authentication_identity),
+            encode_password(own.password),
         ]
 
     def start(self) -> None:

@@ -1,6 +1,6 @@
 """What a mechanism is, for the client and for the server.
 
-Knows the shape that all mechanisms have and the identities and passwords that they carry.
+Knows the shape that all mechanisms have, and the identities and secrets that they carry.
 Must not know any one mechanism, nor how its messages travel: they are raw octets here, and
 base64, "334" and "*" are the business of others.
 
@@ -18,9 +18,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import ClassVar, Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from smtp_proto.sasl.errors import SASLError
+from smtp_proto.sasl.scram_secret import MINIMUM_ITERATIONS, ScramSecret
 
 # sasl-mech = 1*20mech-char
 MECHANISM_NAME = re.compile(r"[A-Z0-9_-]{1,20}")  # RFC 4422 3.1
@@ -31,15 +32,57 @@ MECHANISM_NAME = re.compile(r"[A-Z0-9_-]{1,20}")  # RFC 4422 3.1
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who logs in, with what, and as whom.
+    """Who logs in, with which password, and as whom.
 
     The authorization identity is the identity to act as; empty: the one that belongs to the
     authentication identity (RFC 4422 3.4.1). The password is not shown in `repr()`.
     """
 
+    kind: ClassVar[str] = "a password"
+
     authentication_identity: str
     password: str = field(repr=False)
     authorization_identity: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCredentials:
+    """Who logs in, with which access token of OAuth 2.0 (RFC 6750).
+
+    The identity is the account, or the mailbox, that the token is to open. It may be empty where
+    the server reads it from the token. The token is not shown in `repr()`.
+    """
+
+    kind: ClassVar[str] = "a token"
+
+    authentication_identity: str
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalCredentials:
+    """Nothing: the server knows the client by other means, its TLS certificate say.
+
+    The authorization identity is the identity to act as; empty: the one that the server knows.
+    """
+
+    kind: ClassVar[str] = "what the server knows by other means"
+
+    authorization_identity: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AnonymousCredentials:
+    """Nobody. `trace` is for the server's log: empty, a mail address, or any word without "@"."""
+
+    kind: ClassVar[str] = "nobody's name"
+
+    trace: str = ""
+
+
+AnyCredentials: TypeAlias = (
+    Credentials | TokenCredentials | ExternalCredentials | AnonymousCredentials
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +96,17 @@ class ClientContext:
     """Returns fresh random octets, at least 16, that nobody can foresee."""
     channel_bindings: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
     """The data of this connection's TLS for each binding type ("tls-exporter"). RFC 5929, 9266"""
+    offered: frozenset[str] | None = None
+    """The names that the server offers; None: it is not known. `choose()` fills it in."""
+    service: str = "smtp"
+    """What kind of server it is, by the name that GSSAPI has for it. RFC 4954 4"""
+    hostname: str = ""
+    """The server's name as the client knows it."""
+    port: int | None = None
+    """The port that the client connected to."""
+    iterations: range = range(MINIMUM_ITERATIONS, 1_000_001)
+    """How often a server may have the password hashed. Fewer make guessing cheap; more keep the
+    client busy, for up to a second at the top of this range. RFC 5802 9, 7677 4"""
 
 
 NO_CLIENT_CONTEXT = ClientContext()
@@ -70,7 +124,22 @@ class ServerContext:
     """The data of this connection's TLS for each binding type ("tls-exporter"). RFC 5929, 9266"""
     proxy_authorization: bool = False
     """Whether one identity may ask to act as another. If so, the application must look at the
-    authorization identity too before it accepts; if not, such a wish is rejected."""
+    authorization identity too, which each question has, before it gives what leads to
+    acceptance; if not, such a wish is rejected."""
+    offered: frozenset[str] | None = None
+    """The names that this client was offered; None: all that could be. It tells whether somebody
+    took channel binding off the list on its way."""
+    service: str = "smtp"
+    """What kind of server it is, by the name that GSSAPI has for it. RFC 4954 4"""
+    reached_as: frozenset[str] = frozenset()
+    """The names, in lower case, under which clients may have connected; empty: any."""
+    salt_key: bytes = field(default=b"", repr=False)
+    """A secret that stays the same for as long as possible. The salts of identities that do not
+    exist are made from it. Empty: they change each time, and who asks twice can tell."""
+
+    def is_reached_as(self, host: str) -> bool:
+        """Whether a client that names `host` may have meant this server."""
+        return not self.reached_as or host.lower() in self.reached_as
 
 
 class _Factory(Protocol):
@@ -117,11 +186,24 @@ class ClientMechanism(Protocol):
         ...
 
 
+@runtime_checkable
+class ExplainsRefusal(Protocol):
+    """A client mechanism in which the server may say why, before it refuses.
+
+    Ask with `isinstance()` when the server has refused.
+    """
+
+    @property
+    def refusal(self) -> str:
+        """What the server said, on one line that any terminal or log can take; "": nothing."""
+        ...
+
+
 class ClientFactory(_Factory, Protocol):
     """Makes client mechanisms; the class of the mechanism is one."""
 
     def __call__(
-        self, credentials: Credentials, context: ClientContext = ..., /
+        self, credentials: AnyCredentials, context: ClientContext = ..., /
     ) -> ClientMechanism:
         """Raise SASLError if the credentials cannot be expressed in the mechanism."""
         ...
@@ -149,6 +231,51 @@ class FetchPassword:
     """Give `answer()` the password of the identity; None if there is no such identity."""
 
     authentication_identity: str
+    authorization_identity: str = ""
+    """As whom it wants to act, if not as itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchSecret:
+    """Give `answer()` the `ScramSecret` of the identity; None if there is no such identity.
+
+    The secret must have been made for `mechanism` ("SCRAM-SHA-256"). The identity has gone through
+    SASLprep: look it up among names that have, too.
+
+    After None the exchange goes on to its usual end, with a salt from `ServerContext.salt_key` and
+    the iteration count that `ScramSecret.from_password()` uses by itself. If yours is another
+    one, answer with a secret of your own that has no password: else it shows who exists.
+    """
+
+    authentication_identity: str
+    mechanism: str
+    authorization_identity: str = ""
+    """As whom it wants to act, if not as itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckToken:
+    """Give `answer()` True if the token is valid, and opens what the identity names; else False."""
+
+    credentials: TokenCredentials
+
+
+@dataclass(frozen=True, slots=True)
+class FetchIdentity:
+    """Give `answer()` who the client is, as its TLS certificate or the like has proven.
+
+    None: nothing has. Never take the answer from the client's own words, which say no more than
+    as whom it wants to act.
+    """
+
+    authorization_identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckAnonymous:
+    """Give `answer()` True if anybody may come in without a name. Anything may be in `trace`."""
+
+    trace: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,13 +300,26 @@ class Rejected:
     malformed: bool = False
 
 
-Step: TypeAlias = Challenge | CheckPassword | FetchPassword | Accepted | Rejected
-Answer: TypeAlias = bool | str | None
+Question: TypeAlias = (
+    CheckPassword | FetchPassword | FetchSecret | CheckToken | FetchIdentity | CheckAnonymous
+)
+Step: TypeAlias = Challenge | Question | Accepted | Rejected
+Answer: TypeAlias = bool | str | ScramSecret | None
 
 # An unknown identity and a wrong password must look the same.
 # RFC 4422 3.6
 WRONG_CREDENTIALS = Rejected("the credentials are wrong")
 OUT_OF_ORDER = Rejected("the answer to a question that was not asked", malformed=True)
+
+
+def authorize(
+    context: ServerContext, authentication_identity: str, authorization_identity: str
+) -> Accepted | Rejected:
+    """Return what the proof of an identity leads to; the other one is empty, or the one wanted."""
+    acts_as = authorization_identity or authentication_identity
+    if acts_as != authentication_identity and not context.proxy_authorization:
+        return Rejected("acting as another identity is not allowed")
+    return Accepted(authentication_identity, acts_as)
 
 
 class ServerMechanism(Protocol):
@@ -202,7 +342,7 @@ class ServerMechanism(Protocol):
         ...
 
     def answer(self, value: Answer, /) -> Step:
-        """Take the application's answer to a `CheckPassword` or `FetchPassword`."""
+        """Take the application's answer to a `Question`, which says what to answer."""
         ...
 
 
@@ -220,10 +360,10 @@ class ServerFactory(_Factory, Protocol):
 class Strength(IntEnum):
     """How much a mechanism is worth: of those that may be used, the strongest is chosen."""
 
-    NONE = 0  # proves nothing, or is broken: used only if allowed by name
+    NONE = 0  # proves nothing: used only if allowed by name
     WEAK = 1  # lets whoever listens, or poses as the server, guess the password at leisure
     PASSWORD = 2  # hands the password, or what is as good as it, to the server
-    PROOF = 3  # proves on both sides that the password is known, without revealing it
+    PROOF = 3  # gives the server, and who poses as it, nothing to log in with elsewhere
     BOUND = 4  # as PROOF, and only for this one TLS connection
 
 
@@ -234,6 +374,8 @@ class Mechanism:
     client: ClientFactory
     server: ServerFactory
     strength: Strength
+    by_name_only: bool = False
+    """Whether a client uses it only if the policy allows it by name."""
 
     @property
     def name(self) -> str:
@@ -241,7 +383,7 @@ class Mechanism:
         return self.client.name
 
 
-# --- Identities and passwords --------------------------------------------------------------------
+# --- Identities and secrets ----------------------------------------------------------------------
 
 # A lone surrogate is what no UTF-8 has: writing and reading check for it in the same way, and no
 # codec error is raised, which would carry the secret along.
@@ -270,6 +412,26 @@ def encode_password(password: str) -> bytes:
 def decode_password(octets: bytes) -> str:
     """Return the password that `octets` are. Raises SASLError, as `encode_password` does."""
     return _checked_password(octets.decode(errors="surrogateescape"))
+
+
+_Kind = TypeVar("_Kind", bound=AnyCredentials)
+
+
+def require(kind: type[_Kind], credentials: AnyCredentials) -> _Kind:
+    """Return the credentials that a mechanism takes. Raises SASLError if they are of another kind.
+
+    Of a user who gave a token, only a mechanism that takes tokens will ever send anything.
+    """
+    if isinstance(credentials, kind):
+        return credentials
+    raise SASLError(f"it takes {kind.kind}, not {credentials.kind}")
+
+
+def require_nonce(context: ClientContext) -> bytes:
+    """Return fresh random octets. Raises SASLError if the context cannot give any."""
+    if context.nonce is None:
+        raise SASLError("it needs fresh random octets, and has no source of them")
+    return context.nonce()
 
 
 def require_own_identity(credentials: Credentials) -> None:

@@ -10,8 +10,8 @@ from smtp_proto.sasl.mechanism import (
     NO_CLIENT_CONTEXT,
     OUT_OF_ORDER,
     WRONG_CREDENTIALS,
-    Accepted,
     Answer,
+    AnyCredentials,
     Challenge,
     CheckPassword,
     ClientContext,
@@ -21,10 +21,12 @@ from smtp_proto.sasl.mechanism import (
     ServerContext,
     Step,
     Strength,
+    authorize,
     decode_identity,
     decode_password,
     encode_identity,
     encode_password,
+    require,
 )
 
 _NUL = b"\0"
@@ -64,9 +66,9 @@ class PlainClient:
     __slots__ = ("_message",)
 
     def __init__(
-        self, credentials: Credentials, _context: ClientContext = NO_CLIENT_CONTEXT
+        self, credentials: AnyCredentials, _context: ClientContext = NO_CLIENT_CONTEXT
     ) -> None:
-        self._message = _encode_message(credentials)
+        self._message = _encode_message(require(Credentials, credentials))
 
     def start(self) -> bytes:
         """Return the message."""
@@ -85,10 +87,10 @@ class PlainServer:
 
     name: ClassVar[str] = "PLAIN"
     reveals_password: ClassVar[bool] = True
-    __slots__ = ("_accepted", "_proxy_authorization")
+    __slots__ = ("_accepted", "_context")
 
     def __init__(self, context: ServerContext) -> None:
-        self._proxy_authorization = context.proxy_authorization
+        self._context = context
         self._accepted: Step = OUT_OF_ORDER
 
     def start(self, initial_response: bytes | None) -> Step:
@@ -103,11 +105,13 @@ class PlainServer:
             credentials = _decode_message(response)
         except SASLError as error:
             return Rejected(str(error), malformed=True)
-        authcid = credentials.authentication_identity
-        authzid = credentials.authorization_identity or authcid
-        if authzid != authcid and not self._proxy_authorization:
-            return Rejected("acting as another identity is not allowed")
-        self._accepted = Accepted(authcid, authzid)
+        self._accepted = authorize(
+            self._context,
+            credentials.authentication_identity,
+            credentials.authorization_identity,
+        )
+        if isinstance(self._accepted, Rejected):
+            return self._accepted
         return CheckPassword(credentials)
 
     def answer(self, value: Answer) -> Step:

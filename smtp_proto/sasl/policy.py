@@ -5,15 +5,15 @@ Must not know how a mechanism works, nor how the connection came to have TLS.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from smtp_proto.sasl.errors import SASLError
 from smtp_proto.sasl.mechanism import (
     MECHANISM_NAME,
     NO_CLIENT_CONTEXT,
+    AnyCredentials,
     ClientContext,
     ClientMechanism,
-    Credentials,
     Mechanism,
     Strength,
 )
@@ -28,12 +28,23 @@ class Policy:
     """The only mechanisms that may be used, by name; None: all that are safe without naming them.
     With one name alone, nothing else is ever used."""
     allow_cleartext: bool = False
-    """Whether a mechanism that reveals the password may be used without TLS."""
+    """Whether a mechanism that reveals the password, or a token, may be used without TLS."""
+    minimum: Strength = Strength.NONE
+    """No mechanism that is weaker may be used. BOUND: with channel binding or not at all."""
+    order: tuple[str, ...] = ()
+    """What to prefer, the first one most; all others follow, by strength. It allows nothing."""
 
     def __post_init__(self) -> None:
-        for name in self.allowed or ():
-            if not MECHANISM_NAME.fullmatch(name):
-                raise ValueError(f"allowed: {name!r} is no mechanism's name, as PLAIN is")
+        for setting, names in (("allowed", self.allowed or ()), ("order", self.order)):
+            for name in names:
+                if not MECHANISM_NAME.fullmatch(name):
+                    raise ValueError(f"{setting}: {name!r} is no mechanism's name, as PLAIN is")
+
+    def preference(self, mechanism: Mechanism) -> tuple[int, int]:
+        """Return a key that sorts what is preferred to the front."""
+        name = mechanism.name
+        rank = self.order.index(name) if name in self.order else len(self.order)
+        return rank, -mechanism.strength
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +62,7 @@ class Choice:
 def choose(
     policy: Policy,
     offered: Sequence[str],
-    credentials: Credentials,
+    credentials: AnyCredentials,
     secure: bool,
     *,
     context: ClientContext = NO_CLIENT_CONTEXT,
@@ -59,6 +70,7 @@ def choose(
 ) -> Choice:
     """Choose the strongest mechanism that server, policy and credentials admit.
 
+    A token is used by the mechanisms for tokens and by no other, and they use nothing else.
     `offered` are the names that the server offers, in capitals; `secure` tells whether the
     connection has TLS. If what was chosen fails, another choice is the caller's decision: to try
     a weaker mechanism with the same credentials gives them to whoever made the stronger one fail.
@@ -66,7 +78,8 @@ def choose(
     reasons = dict.fromkeys(sorted(policy.allowed or ()), "the server does not offer it")
     reasons |= dict.fromkeys(offered, "it is not known here")
     chosen: ClientMechanism | None = None
-    for mechanism in sorted(mechanisms, key=lambda each: each.strength, reverse=True):
+    context = replace(context, offered=frozenset(offered))
+    for mechanism in sorted(mechanisms, key=policy.preference):
         if mechanism.name not in offered:
             continue
         verdict = (
@@ -85,7 +98,7 @@ def choose(
 def _judge(
     mechanism: Mechanism,
     policy: Policy,
-    credentials: Credentials,
+    credentials: AnyCredentials,
     secure: bool,
     context: ClientContext,
 ) -> ClientMechanism | str:
@@ -99,12 +112,16 @@ def _judge(
             "it reveals the password, and there is no TLS",
         ),
         (
+            (mechanism.by_name_only or mechanism.strength is Strength.NONE) and not named,
+            "it is used only where the policy allows it by name",
+        ),
+        (
             mechanism.strength is Strength.WEAK and not secure and not named,
             "it is weak, there is no TLS, and the policy does not name it",
         ),
         (
-            mechanism.strength is Strength.NONE and not named,
-            "it proves nothing, and the policy does not name it",
+            mechanism.strength < policy.minimum,
+            f"it is weaker than the policy's minimum, {policy.minimum.name}",
         ),
     )
     for applies, why in objections:

@@ -544,7 +544,10 @@ async def test_a_server_lives_as_long_as_it_says(serve: Serve) -> None:
         assert server.address == ("127.0.0.1", server.port)
         with pytest.raises(LocalProtocolError, match="open already"):
             await server.__aenter__()
+        address = server.address
         await server.close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
         await server.close()
     with pytest.raises(LocalProtocolError):
         assert server.port

@@ -138,13 +138,15 @@ async def test_reading_pauses_while_nobody_asks() -> None:
 @in_the_world_of(ASYNCIO)
 async def test_what_cannot_be_written_is_told_at_once() -> None:
     def script(peer: Conversation) -> None:
+        connected.wait()
         peer.reset()
         gone.set()
 
-    gone = threading.Event()
+    connected, gone = threading.Event(), threading.Event()
     with peers.server(script) as port:
         stream = in_asyncio._Stream()
         await stream.connect("127.0.0.1", port)
+        connected.set()
         gone.wait()  # the event loop must not hear of it before we do
         with pytest.raises(OSError, match=r"\[Errno"):
             await stream.send(b"NOOP\r\n", inf)

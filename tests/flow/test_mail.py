@@ -407,10 +407,10 @@ def test_a_whole_flight_that_was_answered_though_its_write_failed() -> None:
 
 def test_a_flight_that_was_refused_before_its_write_failed() -> None:
     replies = "S: 250 Ok\nS: 450 later\nS: 554 no\nS: 250 Ok\nS:EOF\n"
-    three = Envelope.of("a@example.org", [f"{name}@example.net" for name in "bcde"])
+    three = Envelope.of("a@example.org", [f"{name}@example.net" for name in "bcd"])
     session, server = opened(CHUNKING, "C:BREAK\n" + replies)
     with pytest.raises(ConnectionLost, match="last words: 554 no"):
-        play(SendMail(session, TWO, BODY), server)
+        play(SendMail(session, three, BODY), server)
 
 
 def test_a_failed_write_with_no_last_words() -> None:
@@ -474,13 +474,18 @@ def test_no_more_commands_are_in_flight_than_the_limit_allows() -> None:
     assert server.flights == 1 + 8 + 1, "three, then one for each reply, then the content"
 
 
-def test_no_chunk_where_it_could_not_go_out_with_the_commands() -> None:
-    for hello, content in ((PIPELINING, b"x" * 65_537), (PLAIN, BODY)):
-        offers_chunking = hello.replace("S: 250-mail.test\n", "S: 250-mail.test\nS: 250-CHUNKING\n")
-        session, server = opened(offers_chunking, "C: ...\nS: 550 no\n" + "S: 503 no\n" * 3)
-        with pytest.raises(SenderRefused):
-            play(SendMail(session, TWO, content), server)
-        assert b"BDAT" not in server.sent
+def test_no_chunk_without_pipelining() -> None:
+    offers = PLAIN.replace("HELP", "CHUNKING")
+    commands = GROUP.replace(" SIZE=21", "").split("\n")[1:4]
+    script = "".join(f"{command}\nS: 250 Ok\n" for command in commands)
+    send(offers, script + "C: DATA\nS: 354 Go\n" + CONTENT + "S: 250 Ok\n")
+
+
+def test_no_chunk_that_is_large() -> None:
+    session, server = opened(CHUNKING, "C: ...\nS: 550 no\n" + "S: 503 no\n" * 3)
+    with pytest.raises(SenderRefused):
+        play(SendMail(session, TWO, b"x" * 65_535), server)
+    assert server.sent.endswith(b"\r\nDATA\r\n"), "with its line end it has 65537 octets"
 
 
 def test_8bitmime_only_when_needed() -> None:

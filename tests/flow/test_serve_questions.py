@@ -9,7 +9,7 @@ import pytest
 from smtp_proto.flow.actions import Ask
 from smtp_proto.flow.handler import Handler, ServerSession
 from smtp_proto.flow.timeouts import Phase, Timeouts
-from smtp_proto.sasl.mechanism import Credentials
+from smtp_proto.sasl.mechanism import Credentials, TokenCredentials
 from smtp_proto.wire.command import Rcpt
 from smtp_proto.wire.reply import Reply
 from tests.flow.serving import Client, settings
@@ -26,6 +26,10 @@ SESSIONS = {
     "on_auth": EHLO + b"AUTH PLAIN AGEAYg==\r\n",
     "find_password": EHLO
     + b"AUTH CRAM-MD5\r\nYSAwMTIzNDU2Nzg5YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZg==\r\n",
+    "on_token": EHLO + b"AUTH XOAUTH2 dXNlcj1hbm4BYXV0aD1CZWFyZXIgdG9rAQE=\r\n",
+    "on_anonymous": EHLO + b"AUTH ANONYMOUS YW5u\r\n",
+    "find_secret": EHLO + b"AUTH SCRAM-SHA-256 biwsbj1hbm4scj1hYmNkZWZnaGlqa2xtbm9w\r\n",
+    "find_identity": EHLO + b"AUTH EXTERNAL =\r\n",
     "on_mail": EHLO + MAIL,
     "on_rcpt": EHLO + MAIL + RCPT,
     "on_content": EHLO + MAIL + RCPT + b"BDAT 1 LAST\r\nx",
@@ -41,6 +45,10 @@ PHASES = {
     "on_helo": Phase.EHLO,
     "on_auth": Phase.AUTH,
     "find_password": Phase.AUTH,
+    "on_token": Phase.AUTH,
+    "on_anonymous": Phase.AUTH,
+    "find_secret": Phase.AUTH,
+    "find_identity": Phase.AUTH,
     "on_mail": Phase.MAIL,
     "on_rcpt": Phase.RCPT,
     "on_content": Phase.BLOCK,
@@ -53,7 +61,14 @@ def client_of(handler: Handler) -> Client:
     return Client(
         handler,
         settings(
-            mechanisms=("PLAIN", "CRAM-MD5"),
+            mechanisms=(
+                "PLAIN",
+                "CRAM-MD5",
+                "XOAUTH2",
+                "ANONYMOUS",
+                "SCRAM-SHA-256",
+                "EXTERNAL",
+            ),
             allow_cleartext_auth=True,
             timeouts=Timeouts.of(5.0),
         ),
@@ -108,7 +123,7 @@ def test_what_a_method_raises_is_told_and_refuses_its_command_only(name: str) ->
     match name:
         case "on_connect":
             assert last == b"421 4.3.0 Local error, closing the connection\r\n"
-        case "on_auth" | "find_password":
+        case _ if PHASES.get(name) is Phase.AUTH:
             assert last == b"454 4.7.0 Temporary authentication failure\r\n"
         case "on_reset" | "on_disconnect":
             assert last.startswith(b"2")
@@ -177,4 +192,8 @@ def test_the_base_class_decides_nothing() -> None:
     session = ServerSession("192.0.2.1")
     assert handler.on_auth(session, Credentials("ann", "secret")) is False
     assert handler.find_password(session, "ann") is None
+    assert handler.on_token(session, TokenCredentials("ann", "tok")) is False
+    assert handler.on_anonymous(session, "ann") is False
+    assert handler.find_secret(session, "ann", "SCRAM-SHA-256") is None
+    assert handler.find_identity(session, "ann") is None
     assert handler.on_connect(session) is None

@@ -2,10 +2,9 @@
 
 import base64
 import contextlib
-from collections.abc import Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from smtp_proto.sasl.errors import SASLError
@@ -13,102 +12,125 @@ from smtp_proto.sasl.mechanism import (
     WRONG_CREDENTIALS,
     Accepted,
     Answer,
+    AnyCredentials,
     Challenge,
-    CheckPassword,
-    ClientMechanism,
     Credentials,
-    FetchPassword,
     Mechanism,
     Rejected,
-    ServerContext,
-    ServerMechanism,
-    Step,
+    TokenCredentials,
 )
 from smtp_proto.sasl.registry import MECHANISMS
-
-CONTEXT = ServerContext("mx.example.org", lambda: bytes(range(16)))
-EACH = pytest.mark.parametrize("mechanism", MECHANISMS, ids=lambda mechanism: mechanism.name)
-
-# All of Unicode but the control characters and lone surrogates; blanks and non-ASCII among them.
-IDENTITIES = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20)
-PASSWORDS = st.text(
-    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=80
+from smtp_proto.sasl.saslprep import prepare_identity, prepare_password
+from tests.sasl.exchanges import (
+    CLIENT_CONTEXT,
+    IDENTITIES,
+    PASSWORDS,
+    SERVER_CONTEXT,
+    TOKEN_MECHANISMS,
+    TOKENS,
+    Wire,
+    credentials_for,
 )
 
-
-class Wire:
-    """Carries an exchange and keeps what went over it."""
-
-    def __init__(self) -> None:
-        self.responses: list[bytes] = []
-        self.steps: list[Step] = []
-
-    def run(
-        self,
-        client: ClientMechanism,
-        server: ServerMechanism,
-        passwords: Mapping[str, str],
-        *,
-        early: bool = True,
-    ) -> Accepted | Rejected:
-        """Play an application that knows `passwords`; `early`: AUTH has the initial response."""
-        held_back = client.start()
-        if early and held_back is not None:
-            self.responses.append(held_back)
-            step, held_back = server.start(held_back), None
-        else:
-            step = server.start(None)
-        while True:
-            self.steps.append(step)
-            match step:
-                case Challenge(data):
-                    if held_back is None:
-                        response = client.respond(data)
-                    else:
-                        assert data == b""
-                        response, held_back = held_back, None
-                    self.responses.append(response)
-                    step = server.respond(response)
-                case CheckPassword(credentials):
-                    name = credentials.authentication_identity
-                    step = server.answer(passwords.get(name) == credentials.password)
-                case FetchPassword(name):
-                    step = server.answer(passwords.get(name))
-                case Accepted():
-                    client.finish()
-                    return step
-                case Rejected():
-                    return step
+SCRAM = [each for each in MECHANISMS if each.name.startswith("SCRAM-")]
+WITH_SECRET = [each for each in MECHANISMS if each.name not in {"EXTERNAL", "ANONYMOUS"}]
+WITH_PASSWORD = [each for each in WITH_SECRET if each.name not in TOKEN_MECHANISMS]
 
 
-@EACH
-@given(identity=IDENTITIES, password=PASSWORDS, early=st.booleans())
-def test_the_right_password_is_accepted(
-    mechanism: Mechanism, identity: str, password: str, early: bool
+def each_of(mechanisms: list[Mechanism]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("mechanism", mechanisms, ids=lambda mechanism: mechanism.name)
+
+
+def draw_account(data: st.DataObject, mechanism: Mechanism) -> tuple[str, str, str]:
+    """An identity and a secret that the mechanism can carry, and the identity as it arrives."""
+    identity = data.draw(IDENTITIES)
+    secret = data.draw(TOKENS if mechanism.name in TOKEN_MECHANISMS else PASSWORDS)
+    if mechanism not in SCRAM:
+        return identity, secret, identity
+    try:
+        prepare_password(secret)
+        return identity, secret, prepare_identity(identity)
+    except SASLError:
+        assume(False)
+        raise
+
+
+@each_of(WITH_SECRET)
+@given(data=st.data(), early=st.booleans())
+def test_the_right_secret_is_accepted(
+    mechanism: Mechanism, data: st.DataObject, early: bool
 ) -> None:
-    client = mechanism.client(Credentials(identity, password))
-    outcome = Wire().run(client, mechanism.server(CONTEXT), {identity: password}, early=early)
-    assert outcome == Accepted(identity, identity)
+    identity, secret, arriving = draw_account(data, mechanism)
+    client = mechanism.client(credentials_for(mechanism.name, identity, secret), CLIENT_CONTEXT)
+    wire = Wire({arriving: secret})
+    outcome = wire.run(client, mechanism.server(SERVER_CONTEXT), early=early)
+    assert outcome == Accepted(arriving, arriving)
 
 
-@EACH
-@given(identity=IDENTITIES, password=PASSWORDS, right=PASSWORDS, known=st.booleans())
-def test_a_wrong_password_and_an_unknown_name_look_the_same(
-    mechanism: Mechanism, identity: str, password: str, right: str, known: bool
+@each_of(WITH_SECRET)
+@given(data=st.data())
+def test_a_wrong_secret_is_rejected(mechanism: Mechanism, data: st.DataObject) -> None:
+    identity, secret, arriving = draw_account(data, mechanism)
+    client = mechanism.client(credentials_for(mechanism.name, identity, secret), CLIENT_CONTEXT)
+    assume(secret != "another")
+    wire = Wire({arriving: "another"})
+    assert wire.run(client, mechanism.server(SERVER_CONTEXT)) == WRONG_CREDENTIALS
+
+
+@each_of(WITH_SECRET)
+@settings(max_examples=5)
+@given(data=st.data())
+def test_an_unknown_name_looks_like_a_wrong_secret(
+    mechanism: Mechanism, data: st.DataObject
 ) -> None:
-    client = mechanism.client(Credentials(identity, password))
-    passwords = {identity: right + "x"} if known else {}
-    if right + "x" != password:
-        assert Wire().run(client, mechanism.server(CONTEXT), passwords) == WRONG_CREDENTIALS
+    identity, secret, arriving = draw_account(data, mechanism)
+    assume(secret != "another")
+    outcomes: list[tuple[list[type], Rejected | Accepted]] = []
+    for secrets in ({arriving: "another"}, {}):
+        credentials = credentials_for(mechanism.name, identity, secret)
+        wire = Wire(secrets)
+        outcome = wire.run(
+            mechanism.client(credentials, CLIENT_CONTEXT), mechanism.server(SERVER_CONTEXT)
+        )
+        outcomes.append(([type(step) for step in wire.steps], outcome))
+    assert outcomes[0] == outcomes[1]
 
 
-@EACH
-def test_nothing_shows_the_password(mechanism: Mechanism) -> None:
+@each_of(
+    [each for each in WITH_SECRET if each.name not in {"LOGIN", "CRAM-MD5", *TOKEN_MECHANISMS}]
+)
+@pytest.mark.parametrize("allowed", [True, False])
+def test_acting_as_another_is_the_applications_affair(mechanism: Mechanism, allowed: bool) -> None:
+    context = SERVER_CONTEXT
+    if allowed:
+        context = type(context)(
+            context.hostname,
+            context.nonce,
+            channel_bindings=context.channel_bindings,
+            proxy_authorization=True,
+        )
+    credentials = Credentials("kurt", "xipj3plmq", "ursel, =")
+    wire = Wire({"kurt": "xipj3plmq"})
+    outcome = wire.run(mechanism.client(credentials, CLIENT_CONTEXT), mechanism.server(context))
+    if allowed:
+        assert outcome == Accepted("kurt", "ursel, =")
+        # The application was shown whom the client wants to act as before it decided.
+        assert any("ursel, =" in repr(step) for step in wire.steps[:-1])
+    else:
+        assert outcome == Rejected("acting as another identity is not allowed")
+    same = Credentials("kurt", "xipj3plmq", "kurt")
+    client = mechanism.client(same, CLIENT_CONTEXT)
+    assert wire.run(client, mechanism.server(context)) == Accepted("kurt", "kurt")
+
+
+@each_of(WITH_SECRET)
+def test_nothing_shows_the_secret(mechanism: Mechanism) -> None:
     canary = "canary-7c1"
-    credentials = Credentials("tim", canary)
-    client, server, wire = mechanism.client(credentials), mechanism.server(CONTEXT), Wire()
-    wire.run(client, server, {"tim": canary})
-    shown = repr((credentials, client, server, wire.steps))
+    credentials = credentials_for(mechanism.name, "tim", canary)
+    client = mechanism.client(credentials, CLIENT_CONTEXT)
+    server, wire = mechanism.server(SERVER_CONTEXT), Wire({"tim": canary})
+    wire.run(client, server)
+    shown = repr((credentials, client, server, wire.steps)) + str(credentials)
     assert "tim" in shown
     sent = b" ".join(wire.responses)
     assert (canary.encode() in sent) is mechanism.client.reveals_password
@@ -116,28 +138,34 @@ def test_nothing_shows_the_password(mechanism: Mechanism) -> None:
         assert secret not in shown
 
 
-@EACH
+@each_of(list(MECHANISMS))
 @given(first=st.none() | st.binary(max_size=40), responses=st.lists(st.binary(max_size=40)))
 def test_no_client_makes_a_server_raise_or_accept(
     mechanism: Mechanism, first: bytes | None, responses: list[bytes]
 ) -> None:
-    server = mechanism.server(CONTEXT)
+    server = mechanism.server(SERVER_CONTEXT)
     step = server.start(first)
     for response in responses:
         if not isinstance(step, Challenge):
             break
         step = server.respond(response)
     assert not isinstance(step, Accepted)
-    if isinstance(step, CheckPassword | FetchPassword):
-        assert server.answer(False) == server.answer(None) == WRONG_CREDENTIALS
+    if not isinstance(step, Challenge | Rejected):
+        for refusal in (False, None):
+            outcome = server.answer(refusal)
+            # A mechanism for tokens says why before it refuses.
+            if isinstance(outcome, Challenge):
+                outcome = server.respond(b"")
+            assert isinstance(outcome, Rejected)
 
 
-@EACH
+@each_of(list(MECHANISMS))
 @given(challenges=st.lists(st.binary(max_size=40), max_size=5))
 def test_a_client_answers_no_more_than_it_has_to_say(
     mechanism: Mechanism, challenges: list[bytes]
 ) -> None:
-    client = mechanism.client(Credentials("tim", "tanstaaftanstaaf"))
+    credentials = credentials_for(mechanism.name, "tim", "tanstaaftanstaaf")
+    client = mechanism.client(credentials, CLIENT_CONTEXT)
     answered = 0 if client.start() is None else 1
     with contextlib.suppress(SASLError):
         for challenge in challenges:
@@ -146,16 +174,16 @@ def test_a_client_answers_no_more_than_it_has_to_say(
     assert answered <= 2
 
 
-@EACH
+@each_of(list(MECHANISMS))
 @pytest.mark.parametrize("value", [True, False, None, "", "tanstaaftanstaaf"])
 def test_an_answer_to_no_question_is_rejected(mechanism: Mechanism, value: Answer) -> None:
-    server = mechanism.server(CONTEXT)
+    server = mechanism.server(SERVER_CONTEXT)
     assert isinstance(server.answer(value), Rejected)
     server.start(None)
     assert isinstance(server.answer(value), Rejected)
 
 
-@EACH
+@each_of(WITH_PASSWORD)
 @pytest.mark.parametrize(
     "credentials",
     [
@@ -170,14 +198,26 @@ def test_an_answer_to_no_question_is_rejected(mechanism: Mechanism, value: Answe
         Credentials("t\udc00im", "canary"),
         Credentials("tim", "canary\0"),
         Credentials("tim", "canary\ud800"),
+        TokenCredentials("tim", "canary"),
     ],
     ids=repr,
 )
 def test_credentials_that_no_mechanism_can_carry(
-    mechanism: Mechanism, credentials: Credentials
+    mechanism: Mechanism, credentials: AnyCredentials
 ) -> None:
     with pytest.raises(SASLError) as caught:
-        mechanism.client(credentials)
+        mechanism.client(credentials, CLIENT_CONTEXT)
     assert "canary" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
+
+
+@each_of(list(MECHANISMS))
+def test_each_takes_its_own_kind_of_credentials_only(mechanism: Mechanism) -> None:
+    own = credentials_for(mechanism.name, "tim", "canary")
+    assert mechanism.client(own, CLIENT_CONTEXT).name == mechanism.name
+    for name in ("PLAIN", "XOAUTH2", "EXTERNAL", "ANONYMOUS"):
+        other = credentials_for(name, "tim", "canary")
+        if type(other) is not type(own):
+            with pytest.raises(SASLError, match=f"it takes {own.kind}, not {other.kind}"):
+                mechanism.client(other, CLIENT_CONTEXT)

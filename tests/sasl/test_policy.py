@@ -1,5 +1,7 @@
 """The policy: the strongest mechanism that is allowed, and a reason for each other one."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -9,15 +11,21 @@ from hypothesis import strategies as st
 from smtp_proto.sasl.errors import SASLError
 from smtp_proto.sasl.mechanism import (
     NO_CLIENT_CONTEXT,
+    AnonymousCredentials,
+    AnyCredentials,
     ClientContext,
     Credentials,
+    ExternalCredentials,
     Mechanism,
     ServerContext,
     Strength,
+    TokenCredentials,
+    require,
 )
 from smtp_proto.sasl.plain import PlainServer
 from smtp_proto.sasl.policy import Choice, Policy, choose
-from smtp_proto.sasl.registry import MECHANISMS
+from smtp_proto.sasl.registry import CLIENT_MECHANISMS, MECHANISMS
+from tests.sasl.exchanges import CLIENT_CONTEXT
 
 CREDENTIALS = Credentials("tim", "secret")
 
@@ -27,6 +35,11 @@ NOT_ALLOWED = "the policy does not allow it"
 REVEALING = "it reveals the password, and there is no TLS"
 WEAK = "it is weak, there is no TLS, and the policy does not name it"
 PLAIN_FIRST = "PLAIN comes first"
+BY_NAME = "it is used only where the policy allows it by name"
+NO_NONCE = "it needs fresh random octets, and has no source of them"
+NO_BINDING = "it needs channel binding, which this connection does not have"
+NO_PASSWORD = "it takes a password, not a token"
+NO_TOKEN = "it takes a token, not a password"
 
 
 def allow(*names: str, allow_cleartext: bool = False) -> Policy:
@@ -133,25 +146,199 @@ def test_no_reason_quotes_a_credential() -> None:
 def test_what_is_no_name_cannot_be_allowed(name: str) -> None:
     with pytest.raises(ValueError, match="allowed"):
         allow("PLAIN", name)
+    with pytest.raises(ValueError, match="order"):
+        Policy(order=("PLAIN", name))
 
 
-NAMES = st.sampled_from(["PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256", "X-OWN"])
+# --- All that there is ---------------------------------------------------------------------------
+
+DEFAULT = Policy()
+EVERY = tuple(sorted(CLIENT_MECHANISMS))
+UNBOUND = replace(CLIENT_CONTEXT, channel_bindings={})
+TOKEN = TokenCredentials("tim", "secret")
+
+
+def chosen(
+    policy: Policy = DEFAULT,
+    offered: Iterable[str] = EVERY,
+    credentials: AnyCredentials = CREDENTIALS,
+    *,
+    secure: bool = True,
+    context: ClientContext = CLIENT_CONTEXT,
+) -> str | None:
+    return told(choose(policy, tuple(offered), credentials, secure, context=context))[0]
+
+
+def ranking(credentials: AnyCredentials, policy: Policy = DEFAULT, *, secure: bool) -> list[str]:
+    """What is chosen, what is chosen if that is not offered, and so on."""
+    names: list[str] = []
+    while name := chosen(
+        policy, [each for each in EVERY if each not in names], credentials, secure=secure
+    ):
+        names.append(name)
+    return names
+
+
+PROOFS = [
+    "SCRAM-SHA-512-PLUS",
+    "SCRAM-SHA-256-PLUS",
+    "SCRAM-SHA-1-PLUS",
+    "SCRAM-SHA-512",
+    "SCRAM-SHA-256",
+    "SCRAM-SHA-1",
+]
+TOKENS = ["OAUTHBEARER", "XOAUTH2"]
+BY_NAME_ONLY = {"DIGEST-MD5", "EXTERNAL", "ANONYMOUS"}
+
+
+def test_the_order_of_things() -> None:
+    assert ranking(CREDENTIALS, secure=True) == [*PROOFS, "PLAIN", "LOGIN", "CRAM-MD5"]
+    assert ranking(CREDENTIALS, secure=False) == PROOFS
+    everything = allow(*EVERY)
+    assert ranking(CREDENTIALS, everything, secure=True) == [
+        *PROOFS,
+        "PLAIN",
+        "LOGIN",
+        "CRAM-MD5",
+        "DIGEST-MD5",
+    ]
+    assert ranking(CREDENTIALS, everything, secure=False) == [*PROOFS, "CRAM-MD5", "DIGEST-MD5"]
+    cleartext = Policy(allow_cleartext=True)
+    assert ranking(CREDENTIALS, cleartext, secure=False) == [*PROOFS, "PLAIN", "LOGIN"]
+
+
+@pytest.mark.parametrize("policy", [Policy(), allow(*EVERY)])
+def test_a_token_is_for_the_mechanisms_for_tokens(policy: Policy) -> None:
+    assert ranking(TOKEN, policy, secure=True) == TOKENS
+    assert ranking(TOKEN, policy, secure=False) == []
+    assert ranking(TOKEN, replace(policy, allow_cleartext=True), secure=False) == TOKENS
+    _, passed_over = told(choose(policy, ["PLAIN", "SCRAM-SHA-256"], TOKEN, secure=True))
+    assert passed_over["PLAIN"] == passed_over["SCRAM-SHA-256"] == NO_PASSWORD
+
+
+def test_a_password_is_not_for_them() -> None:
+    name, passed_over = told(choose(Policy(), TOKENS, CREDENTIALS, secure=True))
+    assert name is None
+    assert passed_over == dict.fromkeys(TOKENS, NO_TOKEN)
+
+
+@pytest.mark.parametrize("secure", [True, False])
+@pytest.mark.parametrize(
+    ("name", "credentials"),
+    [
+        ("DIGEST-MD5", CREDENTIALS),
+        ("EXTERNAL", ExternalCredentials()),
+        ("ANONYMOUS", AnonymousCredentials()),
+    ],
+)
+def test_what_is_used_by_name_only(name: str, credentials: AnyCredentials, secure: bool) -> None:
+    choice = choose(Policy(), [name], credentials, secure, context=CLIENT_CONTEXT)
+    assert told(choice) == (None, {name: BY_NAME})
+    assert chosen(allow(name), [name], credentials, secure=secure) == name
+    assert chosen(Policy(order=(name,)), [name], credentials, secure=secure) is None
+
+
+def test_without_a_nonce_or_a_binding_there_is_a_reason() -> None:
+    offered = ["SCRAM-SHA-1-PLUS", "SCRAM-SHA-1"]
+    assert told(choose(Policy(), offered, CREDENTIALS, secure=True)) == (
+        None,
+        {"SCRAM-SHA-1-PLUS": NO_BINDING, "SCRAM-SHA-1": NO_NONCE},
+    )
+    assert chosen(offered=offered, context=UNBOUND) == "SCRAM-SHA-1"
+
+
+@pytest.mark.parametrize(
+    ("offered", "header"),
+    [
+        (["SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"], b"p=tls-exporter,,"),
+        (["SCRAM-SHA-256"], b"y,,"),
+    ],
+)
+def test_the_mechanism_is_told_what_was_offered(offered: list[str], header: bytes) -> None:
+    choice = choose(Policy(), offered, CREDENTIALS, secure=True, context=CLIENT_CONTEXT)
+    assert choice.mechanism is not None
+    assert (choice.mechanism.start() or b"").startswith(header)
+
+
+@pytest.mark.parametrize(
+    ("minimum", "weakest"),
+    [
+        (Strength.NONE, "CRAM-MD5"),
+        (Strength.WEAK, "CRAM-MD5"),
+        (Strength.PASSWORD, "LOGIN"),
+        (Strength.PROOF, "SCRAM-SHA-1"),
+        (Strength.BOUND, "SCRAM-SHA-1-PLUS"),
+    ],
+)
+def test_nothing_is_weaker_than_the_minimum(minimum: Strength, weakest: str) -> None:
+    assert ranking(CREDENTIALS, Policy(minimum=minimum), secure=True)[-1] == weakest
+
+
+def test_the_minimum_is_a_reason() -> None:
+    policy = Policy(frozenset({"PLAIN"}), minimum=Strength.PROOF)
+    why = "it is weaker than the policy's minimum, PROOF"
+    assert told(choose(policy, ["PLAIN"], CREDENTIALS, secure=True)) == (None, {"PLAIN": why})
+
+
+def test_with_the_highest_minimum_there_is_no_way_without_binding() -> None:
+    policy = Policy(minimum=Strength.BOUND)
+    assert chosen(policy, context=UNBOUND) is None
+    assert chosen(policy, ["SCRAM-SHA-256", "PLAIN"]) is None
+
+
+def test_an_order_of_the_users_own() -> None:
+    policy = Policy(order=("LOGIN", "SCRAM-SHA-1", "X-OWN"))
+    assert ranking(CREDENTIALS, policy, secure=True) == [
+        "LOGIN",
+        "SCRAM-SHA-1",
+        *PROOFS[:-1],
+        "PLAIN",
+        "CRAM-MD5",
+    ]
+    # It is still no leave to show the password, nor to use what is used by name only.
+    assert ranking(CREDENTIALS, policy, secure=False) == ["SCRAM-SHA-1", *PROOFS[:-1]]
+    passed_over = dict(choose(policy, ["LOGIN", "PLAIN"], CREDENTIALS, secure=True).passed_over)
+    assert passed_over == {"PLAIN": "LOGIN comes first"}
+
+
+NAMES = st.sampled_from([*EVERY, "X-OWN"])
 
 
 @given(
-    policy=st.builds(Policy, st.none() | st.frozensets(NAMES), st.booleans()),
+    policy=st.builds(
+        Policy,
+        st.none() | st.frozensets(NAMES),
+        st.booleans(),
+        st.sampled_from(Strength),
+        st.lists(NAMES).map(tuple),
+    ),
     offered=st.lists(NAMES),
     secure=st.booleans(),
+    credentials=st.sampled_from(
+        [CREDENTIALS, TOKEN, ExternalCredentials(), AnonymousCredentials()]
+    ),
+    context=st.sampled_from([NO_CLIENT_CONTEXT, UNBOUND, CLIENT_CONTEXT]),
 )
-def test_every_name_is_accounted_for(policy: Policy, offered: list[str], secure: bool) -> None:
-    choice = choose(policy, offered, CREDENTIALS, secure)
+def test_every_name_is_accounted_for(
+    policy: Policy,
+    offered: list[str],
+    secure: bool,
+    credentials: AnyCredentials,
+    context: ClientContext,
+) -> None:
+    choice = choose(policy, offered, credentials, secure, context=context)
     names = [name for name, _ in choice.passed_over]
     if choice.mechanism is not None:
-        names.append(choice.mechanism.name)
-        assert choice.mechanism.name in offered
-        assert policy.allowed is None or choice.mechanism.name in policy.allowed
+        name = choice.mechanism.name
+        names.append(name)
+        assert name in offered
+        assert policy.allowed is None or name in policy.allowed
+        assert policy.allowed is not None or name not in BY_NAME_ONLY
         assert secure or policy.allow_cleartext or not choice.mechanism.reveals_password
+        assert secure or policy.allowed is not None or name != "CRAM-MD5"
+        assert (name in TOKENS) is isinstance(credentials, TokenCredentials)
     assert sorted(names) == sorted({*offered, *(policy.allowed or ())})
+    assert "secret" not in repr(choice)
 
 
 # --- Mechanisms of others ------------------------------------------------------------------------
@@ -162,11 +349,12 @@ class ProofClient:
     reveals_password: ClassVar[bool] = False
 
     def __init__(
-        self, credentials: Credentials, context: ClientContext = NO_CLIENT_CONTEXT
+        self, credentials: AnyCredentials, context: ClientContext = NO_CLIENT_CONTEXT
     ) -> None:
         if context.nonce is None:
             raise SASLError("it needs a nonce")
-        self._message = credentials.authentication_identity.encode() + context.nonce()
+        own = require(Credentials, credentials)
+        self._message = own.authentication_identity.encode() + context.nonce()
 
     def start(self) -> bytes:
         return self._message
@@ -182,7 +370,7 @@ class BoundClient(ProofClient):
     name: ClassVar[str] = "X-PROOF-PLUS"
 
     def __init__(
-        self, credentials: Credentials, context: ClientContext = NO_CLIENT_CONTEXT
+        self, credentials: AnyCredentials, context: ClientContext = NO_CLIENT_CONTEXT
     ) -> None:
         super().__init__(credentials, context)
         if not context.channel_bindings:
@@ -229,7 +417,7 @@ def test_what_proves_nothing_is_used_by_name_only() -> None:
     )
     assert told(choice) == (
         None,
-        {"X-USELESS": "it proves nothing, and the policy does not name it"},
+        {"X-USELESS": BY_NAME},
     )
     choice = choose(
         allow("X-USELESS"), ["X-USELESS"], CREDENTIALS, False, context=NONCE, mechanisms=OTHERS
