@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from enum import Enum
 from functools import partial
 from io import SEEK_END, IOBase, TextIOBase
-from secrets import token_bytes
 from secrets import token_bytes
 from socket import gaierror
 from threading import Lock
@@ -34,11 +34,12 @@ class Client:
 
     `host`: a name or an IP address. `port`: by default the one that goes with `security`, which
     says when TLS is required. `tls`: whom to trust, or an ssl context of your own. `auth`: a user
-    name and a password, or what other mechanisms want. `timeouts`: seconds for everything, or for each phase. `local_hostname`:
-    what EHLO says, by default the address literal of the connection's own end. `limits`: the most
-    that is taken from the server. `protocol`: SMTP or LMTP. `pipelining`, `chunking`: False to do
-    without, for servers that offer what they cannot do. `mechanisms`: the only ones of AUTH that
-    may be used. `allow_cleartext_auth`: whether the password may go over a clear connection.
+    name and a password, or the credentials of another kind of login. `timeouts`: seconds for
+    everything, or for each phase. `local_hostname`: what EHLO says, by default the address literal
+    of the connection's own end. `limits`: the most that is taken from the server. `protocol`: SMTP
+    or LMTP. `pipelining`, `chunking`: False to do without, for servers that offer what they cannot
+    do. `mechanisms`: the only ones of AUTH that may be used. `allow_cleartext_auth`: whether the
+    password may go over a clear connection.
 
     Raises ValueError for what makes no sense, and OSError for a file that cannot be read.
     """
@@ -68,9 +69,8 @@ class Client:
             tls=no_tls if tls is None else tls.factory(),
             server_hostname=None if tls is None else tls.server_hostname,
             credentials=Credentials(*auth) if isinstance(auth, tuple) else auth,
-            nonce=nonce,
             policy=Policy(_names(mechanisms), allow_cleartext=allow_cleartext_auth),
-            nonce=_nonce,
+            nonce=nonce,
             local_hostname=None if local_hostname is None else validate_domain(local_hostname),
             protocol=protocol,
             timeouts=as_timeouts(timeouts),
@@ -159,11 +159,6 @@ def as_timeouts(timeouts: Timeouts | float | None) -> Timeouts:
     return Timeouts() if timeouts is None else Timeouts.of(timeouts)
 
 
-def nonce() -> bytes:
-    """Octets that nobody can foresee, for the mechanisms of AUTH that need them."""
-    return token_bytes(16)
-
-
 def _tls_settings(security: Security, tls: ClientTLS | ssl.SSLContext | None) -> ClientTLS | None:
     if security is Security.NONE:
         if tls is not None:
@@ -190,6 +185,11 @@ def _names(mechanisms: Sequence[str] | None) -> frozenset[str] | None:
     return None if mechanisms is None else frozenset(name.upper() for name in mechanisms)
 
 
+def nonce() -> bytes:
+    """Fresh randomness for a login, beyond guessing."""
+    return token_bytes(24)
+
+
 # --- errors ----------------------------------------------------------------------------------
 
 
@@ -205,11 +205,6 @@ def connect_error(errors: Sequence[OSError]) -> OSError:
     if len({error.errno for error in plain}) == 1:
         return plain[0]
     return OSError("; ".join(error.strerror or str(error) for error in plain))
-
-
-def _nonce() -> bytes:
-    """Fresh randomness for a login, beyond guessing."""
-    return token_bytes(24)
 
 
 # --- content ---------------------------------------------------------------------------------
@@ -231,6 +226,15 @@ Pieces: TypeAlias = Iterator[Octets] | AsyncIterator[Octets]
 NO_PIECES: Iterator[Octets] = iter(())
 
 
+class End(Enum):
+    """What comes behind the last piece. None may also be what a faulty iterator gives."""
+
+    END = "end"
+
+
+END = End.END
+
+
 def source(content: Content) -> tuple[Octets | None, int | None, Iterator[Octets]]:
     """The content if it is all there; else its size, if that can be told, and its pieces.
 
@@ -238,7 +242,9 @@ def source(content: Content) -> tuple[Octets | None, int | None, Iterator[Octets
     """
     if isinstance(content, str | TextIOBase):
         raise TypeError("content is octets, not text: encode() it, or open the file as binary")
-    if isinstance(content, Octets):
+    if isinstance(content, memoryview):
+        return content.cast("B"), None, NO_PIECES  # its octets, whatever its items are
+    if isinstance(content, bytes | bytearray):
         return content, None, NO_PIECES
     if isinstance(content, BinaryFile):
         return None, _size(content), iter(partial(content.read, _PIECE), b"")
@@ -264,5 +270,5 @@ def _size(file: BinaryFile) -> int | None:
 
 def check(piece: object) -> None:
     """Look at what a caller's file or iterator gave. Raises TypeError if it is not octets."""
-    if piece is not None and not isinstance(piece, Octets):
+    if not isinstance(piece, Octets | End):
         raise TypeError(f"content comes in octets, not as {type(piece).__name__}")

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from smtp_adapters import client
-from smtp_adapters.client import NO_PIECES, Client, connect_error
+from smtp_adapters.client import END, NO_PIECES, Client, End, connect_error
 from smtp_adapters.message import prepare
 from smtp_adapters.server import Server, logger
 from smtp_proto.flow import (
@@ -273,12 +273,12 @@ def _carry_out(flow: Flow[T], stream: _Stream, pieces: Iterator[Octets] = NO_PIE
 
 def _fetch(flow: Flow[T], pieces: Iterator[Octets]) -> None:
     try:
-        piece = next(pieces, None)
+        piece = next(pieces, END)
         client.check(piece)
     except Exception as error:  # noqa: BLE001 - whatever the caller's iterator raises
         flow.failed(error)
     else:
-        flow.content(piece)
+        flow.content(None if isinstance(piece, End) else piece)
 
 
 def _ask(flow: Flow[T], action: Ask) -> None:

@@ -17,7 +17,7 @@ from typing import Self, TypeVar, cast
 import trio
 
 from smtp_adapters import client
-from smtp_adapters.client import NO_PIECES, Client, Pieces, connect_error
+from smtp_adapters.client import END, NO_PIECES, Client, End, Pieces, connect_error
 from smtp_adapters.message import prepare
 from smtp_adapters.server import Server, logger
 from smtp_proto.flow import (
@@ -278,15 +278,15 @@ async def _carry_out_until(
 async def _fetch(flow: Flow[T], pieces: Pieces) -> None:
     try:
         if isinstance(pieces, AsyncIterator):
-            piece = await anext(pieces, None)
+            piece = await anext(pieces, END)
         else:
             await trio.lowlevel.checkpoint()  # others get their turn
-            piece = next(pieces, None)
+            piece = next(pieces, END)
         client.check(piece)
     except Exception as error:  # noqa: BLE001 - whatever the caller's iterator raises
         flow.failed(error)
     else:
-        flow.content(piece)
+        flow.content(None if isinstance(piece, End) else piece)
 
 
 async def _ask(flow: Flow[T], action: Ask) -> None:

@@ -128,6 +128,18 @@ class ClientConnection(Pipeline):
 
         Raises LocalProtocolError if it is not legal now. For BDAT there is `send_chunk()`.
         """
+        queue = self._queue
+        if (
+            isinstance(command, Rcpt)
+            and self._projected is State.RCPT
+            and self._pipelining
+            and queue
+            and queue[-1][1] is Move.RCPT
+        ):
+            # What was legal a moment ago is legal again: there may be a thousand of them.
+            octets = command.encode()
+            queue.append((command, Move.RCPT))
+            return octets
         move = MOVES.get(type(command))
         if move is None:
             raise LocalProtocolError(

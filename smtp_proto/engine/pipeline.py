@@ -57,6 +57,12 @@ class Pipeline(Connection):
         """How many replies are still to come."""
         return len(self._queue)
 
+    @property
+    def idle(self) -> bool:
+        """Whether no reply is to come and no transaction is open: MAIL may begin one."""
+        ready = self._state is State.READY and self._sendable
+        return ready and not self._queue and not self._unclear
+
     def tls_started(self) -> None:
         """Take note that the TLS handshake is done: call it when the state is TLS.
 

@@ -54,6 +54,8 @@ class AuthenticationError(SMTPError):
     `reply`: what the server said, if it was asked.
     """
 
+    phase: Phase | None = Phase.AUTH
+
     def __init__(
         self,
         message: str,

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from smtp_proto.engine import LocalProtocolError
 from smtp_proto.flow.actions import Action, Ask, Connect, Content, Done, Receive, Send
+from smtp_proto.flow.errors import SMTPError
 from smtp_proto.flow.timeouts import Phase
 from smtp_proto.wire import Octets
 
@@ -73,6 +74,10 @@ class Flow(Generic[T]):
                 action = self._steps.throw(failure)
         except StopIteration as stop:
             action = Done(stop.value, self._closes)
+        except SMTPError as error:
+            if error.phase is None:
+                error.phase = self.phase
+            raise
         self._input = None
         self._answered = type(action) is Send or type(action) is Done
         self.action = action

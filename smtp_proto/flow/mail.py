@@ -194,11 +194,13 @@ def _send(session: Session, envelope: Envelope, message: Message) -> Steps[SendR
         for event in session.last_words:
             said.note(event)
         if said.in_doubt and not said.complete:
-            raise DeliveryInDoubt(
+            doubt = DeliveryInDoubt(
                 f"the content was sent whole, but nobody knows whether it was taken: {error}",
                 accepted=said.delivered,
                 refused=said.refused,
-            ) from error
+            )
+            doubt.phase = error.phase
+            raise doubt from error
         if not said.complete:
             raise
     result = said.result()

@@ -34,12 +34,10 @@ from smtp_proto.flow.flow import Steps
 from smtp_proto.flow.timeouts import Phase, Timeouts
 from smtp_proto.flow.tls import TLSInfo, TLSLayer
 from smtp_proto.wire import (
-    NULL_REVERSE_PATH,
     AuthResponse,
     Capabilities,
     Command,
     Limits,
-    Mail,
     Octets,
     Reply,
     WireError,
@@ -49,7 +47,6 @@ T = TypeVar("T")
 
 # After these the session stands where it stood before: the server has said no, or nothing was sent.
 _REFUSALS = (ReplyError, RecipientsRefused, CapabilityMissing, MessageTooLarge, WireError)
-_ANY_MAIL = Mail(NULL_REVERSE_PATH)
 
 
 class Session:
@@ -98,7 +95,7 @@ class Session:
     @property
     def ready_for_mail(self) -> bool:
         """Whether nothing is left of a mail transaction, and the next one could begin."""
-        return not self.engine.outstanding and self.engine.can_send(_ANY_MAIL)
+        return self.engine.idle
 
     @property
     def capabilities(self) -> Capabilities:
@@ -162,10 +159,12 @@ class Session:
             replies = [event.reply for event in self.last_words if event.reply.code >= 400]
             reply = replies[-1] if replies else None
             said = f"; the server's last words: {reply}" if reply is not None else ""
-            raise ConnectionLost(
+            lost = ConnectionLost(
                 f"the connection was lost sending in phase {timer.phase.value}: {error}{said}",
                 reply=reply,
-            ) from error
+            )
+            lost.phase = timer.phase
+            raise lost from error
 
     def receive(self, timer: Timer) -> Steps[None]:
         """Wait once for octets and give them to the engine.

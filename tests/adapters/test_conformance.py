@@ -216,6 +216,15 @@ async def test_content_arrives_as_it_was_given(
     assert [received for _, received in inbox.messages] == [content, SMALL]
 
 
+async def test_a_view_of_larger_items_is_sent_octet_by_octet(
+    inbox: Inbox, serve: Serve, connect: Connect
+) -> None:
+    even = SMALL + b"\r\n" if len(SMALL) % 2 == 0 else SMALL + b"x\r\n"
+    async with serve() as server, connect(server) as client:
+        await client.send(ENVELOPE, memoryview(even).cast("H"))
+    assert [received for _, received in inbox.messages] == [even]
+
+
 async def test_content_may_be_awaited(
     world: World, inbox: Inbox, serve: Serve, connect: Connect
 ) -> None:
@@ -294,7 +303,11 @@ async def test_an_iterator_that_fails_ends_the_connection_and_is_heard(
         raise Broken
 
     async with serve() as server:
-        for content, error in ((broken(), Broken), (["text"], TypeError)):
+        for content, error in (
+            (broken(), Broken),
+            (["text"], TypeError),
+            ([SMALL, None], TypeError),  # as a file that does not block
+        ):
             async with connect(server) as client:
                 with pytest.raises(error):
                     await client.send(ENVELOPE, cast("Iterator[bytes]", content))

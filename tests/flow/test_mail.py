@@ -351,6 +351,7 @@ def test_nonsense_instead_of_the_final_reply_leaves_it_in_doubt() -> None:
         GROUP + "S: 250 Ok\nS: 250 Ok\nS: 250 Ok\nS: 354 Go\n" + CONTENT + "S: hello\n",
     )
     assert isinstance(error.__cause__, ProtocolViolation)
+    assert error.phase is Phase.FINAL
 
 
 def test_a_refusal_read_after_a_failed_write_is_told() -> None:
@@ -417,8 +418,9 @@ def test_a_failed_write_with_no_last_words() -> None:
     session, server = opened(
         PIPELINING, GROUP + "S: 250 Ok\nS: 250 Ok\nS: 250 Ok\nS: 354 Go\nC:BREAK\nS:TIME\n"
     )
-    with pytest.raises(ConnectionLost):
+    with pytest.raises(ConnectionLost) as caught:
         play(SendMail(session, TWO, BODY), server)
+    assert caught.value.phase is Phase.BLOCK
     assert not session.usable
 
 
