@@ -6,7 +6,7 @@ Pure values: no clock, no socket, no code that acts.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
 
 from smtp_proto.flow.timeouts import Phase
@@ -48,7 +48,7 @@ class Send:
     Then ask for the next action; `failed(error)` if it could not be written.
     """
 
-    data: Octets
+    data: Octets = field(repr=False)  # it may be a secret
     timer: Timer
 
 

@@ -33,7 +33,7 @@ class Flow(Generic[T]):
     where it could not be done.
     """
 
-    __slots__ = ("_answered", "_closes", "_failure", "_input", "_steps", "action", "total")
+    __slots__ = ("_answered", "_closes", "_failure", "_input", "_over", "_steps", "action", "total")
 
     def __init__(
         self, steps: Steps[T], total: float | None = None, *, closes: bool = False
@@ -43,6 +43,7 @@ class Flow(Generic[T]):
         self._failure: Exception | None = None
         self._closes = closes
         self._answered = True
+        self._over = False
         self.action: Action | Done[T] | None = None
         """What was asked for last."""
         self.total = total
@@ -60,26 +61,30 @@ class Flow(Generic[T]):
     def next_action(self) -> Action | Done[T]:
         """What to do next.
 
-        Raises an SMTPError where the flow has failed, and LocalProtocolError where the last action
-        was not answered. After
-        either, and after Done, the flow is over.
+        Raises an SMTPError where the flow has failed: it is over then, as after Done. Raises
+        LocalProtocolError where the last action was not answered, or the flow is over.
         """
         if not self._answered:
             raise LocalProtocolError(f"{type(self.action).__name__} has not been answered yet")
+        if self._over:
+            raise LocalProtocolError("this flow is over: make another one")
+        self._over = True  # unless it goes on
         try:
             if self._failure is None:
-                action: Action | Done[T] = self._steps.send(self._input)
+                action = self._steps.send(self._input)
             else:
                 failure, self._failure = self._failure, None
                 action = self._steps.throw(failure)
         except StopIteration as stop:
-            action = Done(stop.value, self._closes)
+            self.action = done = Done(stop.value, self._closes)
+            return done
         except SMTPError as error:
             if error.phase is None:
                 error.phase = self.phase
             raise
+        self._over = False
         self._input = None
-        self._answered = type(action) is Send or type(action) is Done
+        self._answered = type(action) is Send
         self.action = action
         return action
 

@@ -15,6 +15,7 @@ from smtp_proto.flow.errors import (
     AuthenticationError,
     ConnectError,
     ConnectionLost,
+    ProtocolViolation,
     SMTPTimeout,
     TLSError,
     reply_error,
@@ -263,7 +264,13 @@ def _exchange(session: Session, mechanism: ClientMechanism) -> Steps[Reply]:
 
 def _say(session: Session, line: Auth | AuthResponse) -> Steps[Reply]:
     """One line of the exchange; returns the reply, without the response if it quotes that."""
-    reply = yield from session.request(line, Phase.AUTH)
+    try:
+        reply = yield from session.request(line, Phase.AUTH)
+    except ProtocolViolation:
+        reply = None
+    if reply is None:
+        # Not what it said: that may quote the secret.
+        raise ProtocolViolation("the server broke the protocol in phase auth")
     response = line.initial_response if isinstance(line, Auth) else line.data
     if reply.intermediate or not response:
         return reply

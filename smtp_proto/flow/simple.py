@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from smtp_proto.flow.errors import reply_error
+from smtp_proto.flow.errors import CapabilityMissing, reply_error
 from smtp_proto.flow.flow import Flow, Steps
 from smtp_proto.flow.session import Session
 from smtp_proto.flow.timeouts import Phase
@@ -35,17 +35,28 @@ def verify(session: Session, string: str) -> Flow[Reply]:
 
     Is this a user or mailbox? 252 is a usual, positive, non-committal answer (RFC 5321 3.5.3).
     """
-    return SimpleCommand(session, Vrfy(string, smtputf8=not string.isascii()))
+    return SimpleCommand(session, Vrfy(string, smtputf8=_needs_utf8(session, string)))
 
 
 def expand(session: Session, string: str) -> Flow[Reply]:
     """EXPN (RFC 5321 4.1.1.7): who is on this list?"""
-    return SimpleCommand(session, Expn(string, smtputf8=not string.isascii()))
+    return SimpleCommand(session, Expn(string, smtputf8=_needs_utf8(session, string)))
 
 
 def help_(session: Session, topic: str = "") -> Flow[Reply]:
     """HELP (RFC 5321 4.1.1.8)."""
     return SimpleCommand(session, Help(topic))
+
+
+def _needs_utf8(session: Session, string: str) -> bool:
+    """Whether SMTPUTF8 is to be said. Raises CapabilityMissing where it is not offered."""
+    if string.isascii():
+        return False
+    if not session.capabilities.smtputf8:  # RFC 6531 3.7.4.2
+        raise CapabilityMissing(
+            "the string is not ASCII and the server does not offer SMTPUTF8", capability="SMTPUTF8"
+        )
+    return True
 
 
 def _ask(session: Session, command: Command) -> Steps[Reply]:

@@ -13,10 +13,11 @@ from typing import TypeVar, cast
 import pytest
 
 from smtp_proto.engine import LocalProtocolError, Protocol
-from smtp_proto.flow.actions import Connect, Done, Receive, Send
+from smtp_proto.flow.actions import Connect, Done, Receive, Send, Timer
 from smtp_proto.flow.close import CloseSession
 from smtp_proto.flow.errors import (
     AuthenticationError,
+    CapabilityMissing,
     ConnectError,
     ConnectionLost,
     PermanentError,
@@ -206,8 +207,9 @@ def test_connecting_fails() -> None:
         flow = OpenSession(CLEAR)
         flow.next_action()
         flow.failed(failure)
-        with pytest.raises(error, match=r"mail\.test port 25|in phase connect"):
+        with pytest.raises(error, match=r"mail\.test port 25|in phase connect") as caught:
             flow.next_action()
+        assert caught.value.phase is Phase.CONNECT
 
 
 # --- STARTTLS -------------------------------------------------------------------------------------
@@ -216,6 +218,7 @@ def test_connecting_fails() -> None:
 def test_starttls_not_offered() -> None:
     error = fail(TLSError, READY, settings(security=Security.STARTTLS))
     assert "does not offer STARTTLS" in str(error)
+    assert error.phase is Phase.EHLO
 
 
 @pytest.mark.parametrize("security", [Security.STARTTLS, Security.OPPORTUNISTIC])
@@ -500,3 +503,50 @@ def test_default_ports() -> None:
         Security.STARTTLS: 587,
         Security.IMPLICIT: 465,
     }
+
+
+@pytest.mark.parametrize("make", [verify, expand])
+def test_a_string_that_is_not_ascii_needs_smtputf8(
+    make: Callable[[Session, str], Flow[Reply]],
+) -> None:
+    server = Transcript(READY)
+    session = play(OpenSession(settings()), server)
+    with pytest.raises(CapabilityMissing, match="SMTPUTF8"):
+        make(session, "ännchen")
+    assert session.usable
+    server = Transcript(READY.replace("HELP", "SMTPUTF8") + "C: ...\nS: 252 perhaps\n")
+    session = play(OpenSession(settings()), server)
+    assert play(make(session, "ännchen"), server).code == 252
+    assert server.sent.endswith("ännchen SMTPUTF8\r\n".encode())
+
+
+def test_nothing_of_a_violation_in_the_login_is_told() -> None:
+    canary = "AGFsaWNlAHMzY3JldA=="
+    error = fail(
+        ProtocolViolation,
+        AUTH + PLAIN + f"S: AUTH PLAIN {canary}\n",
+        credentials=ALICE,
+        policy=CLEARTEXT,
+    )
+    assert error.phase is Phase.AUTH
+    chain: BaseException | None = error
+    while chain is not None:
+        assert canary not in str(chain) + repr(chain)
+        chain = chain.__context__
+
+
+def test_a_flow_that_is_over_says_so() -> None:
+    server = Transcript(READY)
+    flow = OpenSession(settings())
+    play(flow, server)
+    with pytest.raises(LocalProtocolError, match="over"):
+        flow.next_action()
+    failed = OpenSession(settings())
+    with pytest.raises(ConnectionLost):
+        play(failed, Transcript("S:EOF"))
+    with pytest.raises(LocalProtocolError, match="over"):
+        failed.next_action()
+
+
+def test_what_is_sent_is_not_shown() -> None:
+    assert "secret" not in repr(Send(b"secret", Timer(Phase.AUTH, 1.0)))
