@@ -7,7 +7,7 @@ Must not know what follows from an answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar, cast
+from typing import TypeVar, assert_never, cast
 
 from smtp_proto.flow.actions import Ask, Timer
 from smtp_proto.flow.envelope import Envelope
@@ -124,6 +124,8 @@ class Questions:
                 return (yield from self._find("find_secret", ScramSecret, identity, mechanism))
             case FetchIdentity(identity):
                 return (yield from self._find("find_identity", str, identity))
+            case _:
+                assert_never(question)
 
     def _verdict(self, name: str, argument: object) -> Steps[bool | Reply]:
         if name not in self._overridden:

@@ -522,12 +522,8 @@ def test_a_string_that_is_not_ascii_needs_smtputf8(
 
 def test_nothing_of_a_violation_in_the_login_is_told() -> None:
     canary = "AGFsaWNlAHMzY3JldA=="
-    error = fail(
-        ProtocolViolation,
-        AUTH + PLAIN + f"S: AUTH PLAIN {canary}\n",
-        credentials=ALICE,
-        policy=CLEARTEXT,
-    )
+    script = AUTH + PLAIN + f"S: AUTH PLAIN {canary}\n"
+    error = fail(ProtocolViolation, script, LOGGING_IN)
     assert error.phase is Phase.AUTH
     chain: BaseException | None = error
     while chain is not None:
