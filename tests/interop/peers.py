@@ -4,6 +4,7 @@ Knows how to configure, start and end them. Must not know what is sent to them, 
 Nothing leaves the machine: they listen on the loopback and deliver into a folder, or nowhere.
 """
 
+import itertools
 import os
 import re
 import shutil
@@ -34,6 +35,8 @@ _ENVIRONMENT = {**os.environ, "PATH": _PATH}
 _START_TRIES = 3
 _PATIENCE = 30.0  # seconds
 _PAUSE = 0.02  # seconds
+
+_numbers = itertools.count()
 
 
 class PeerMissing(Exception):
@@ -118,6 +121,11 @@ class Postfix:
     def log(self) -> str:
         """What Postfix and Dovecot have to say."""
         return "\n".join(log.read_text(errors="replace") for log in self.folder.glob("*.log"))
+
+
+def address(name: str) -> str:
+    """Give an address that Postfix takes mail for, and that nobody has used before."""
+    return f"{name}-{next(_numbers)}@{HOSTNAME}"
 
 
 def need(*programs: str) -> None:

@@ -33,6 +33,7 @@ from tests.interop.peers import (
     Postfix,
     ServerCertificate,
     Visit,
+    address,
 )
 
 pytestmark = pytest.mark.interop
@@ -40,6 +41,7 @@ pytestmark = pytest.mark.interop
 SENDER = f"sender@{HOSTNAME}"
 ELSEWHERE = "somebody@elsewhere.test"
 CONTENT = b"Subject: hello\r\n\r\nGood morning.\r\n.\r\n..\r\n"
+LINE = b"x" * 998 + b"\r\n"
 LOGIN = {"auth": (USER, PASSWORD)}
 LETTERS = {Security.NONE: "", Security.OPPORTUNISTIC: "S"}  # of RFC 3848; all other modes: SA
 PORTS: Mapping[Security, Callable[[Postfix], int]] = {
@@ -57,12 +59,6 @@ modes = pytest.mark.parametrize(
     [(True, True), (True, False), (False, True), (False, False)],
     ids=["chunked", "pipelined", "one by one, chunked", "one by one"],
 )
-_numbers = itertools.count()
-
-
-def address(name: str) -> str:
-    """An address that nobody has used before."""
-    return f"{name}-{next(_numbers)}@{HOSTNAME}"
 
 
 @pytest.fixture(scope="module")
@@ -249,13 +245,11 @@ async def test_a_message_above_its_size_is_not_even_begun(
     connect: Connect, postfix_server: Postfix
 ) -> None:
     recipient = address("small")
-    size = MESSAGE_SIZE_LIMIT + 1
+    content = LINE * (MESSAGE_SIZE_LIMIT // len(LINE) + 1)
     async with connect() as client:
         assert client.capabilities.size == MESSAGE_SIZE_LIMIT
         with pytest.raises(MessageTooLarge) as caught:
-            await client.send(
-                Envelope.of(SENDER, recipient), (b"x" * 998 + b"\r\n") * (size // 1000 + 1)
-            )
+            await client.send(Envelope.of(SENDER, recipient), content)
         result = await client.send(Envelope.of(SENDER, recipient), CONTENT)
     assert caught.value.maximum == MESSAGE_SIZE_LIMIT
     assert postfix_server.delivery(recipient).content == CONTENT
@@ -266,15 +260,12 @@ async def test_a_message_of_unknown_size_is_refused_when_it_has_become_too_large
     connect: Connect, postfix_server: Postfix
 ) -> None:
     recipient = address("small")
-    piece = (b"x" * 998 + b"\r\n") * 1000
+    piece = LINE * 1000
+    pieces = itertools.repeat(piece, MESSAGE_SIZE_LIMIT // len(piece) + 1)
     async with connect() as client:
-        with pytest.raises(ContentRefused) as caught:
-            await client.send(
-                Envelope.of(SENDER, recipient),
-                itertools.repeat(piece, MESSAGE_SIZE_LIMIT // len(piece) + 1),
-            )
+        with pytest.raises(ContentRefused, match=r"552 5\.3\.4"):
+            await client.send(Envelope.of(SENDER, recipient), pieces)
         result = await client.send(Envelope.of(SENDER, recipient), CONTENT)
-    assert (caught.value.reply.code, str(caught.value.reply.status)) == (552, "5.3.4")
     assert postfix_server.delivery(recipient).content == CONTENT
     assert visit(postfix_server, result).commands["data"] == "0/1"
 
@@ -292,18 +283,19 @@ async def test_every_mechanism(connect: Connect, postfix_server: Postfix, mechan
 async def test_in_clear_no_mechanism_shows_the_password(
     connect: Connect, postfix_server: Postfix
 ) -> None:
-    async with connect(**LOGIN) as client:
+    with pytest.raises(AuthenticationError, match="no mechanism") as caught:
+        await connect(**LOGIN).open()
+    assert caught.value.offered == ("PLAIN", "LOGIN", "CRAM-MD5")
+    assert caught.value.tried == ()
+    async with connect(mechanisms=["CRAM-MD5"], **LOGIN) as client:
         result = await client.send(Envelope.of(SENDER, ELSEWHERE), CONTENT)
     assert visit(postfix_server, result).mechanism == "CRAM-MD5"
-    with pytest.raises(AuthenticationError) as caught:
-        await connect(mechanisms=["PLAIN", "LOGIN"], **LOGIN).open()
-    assert caught.value.tried == ()
 
 
 async def test_a_wrong_password(world: World, connect: Connect) -> None:
     mechanism = demo._ADAPTERS[world.name][0]
     client = connect(Security.STARTTLS, auth=(USER, "sesame"), mechanisms=[mechanism])
-    with pytest.raises(AuthenticationError, match="535 5.7.8") as caught:
+    with pytest.raises(AuthenticationError, match=r"535 5\.7\.8") as caught:
         await client.open()
     assert caught.value.tried == (mechanism,)
     assert "sesame" not in str(caught.value)
@@ -312,7 +304,7 @@ async def test_a_wrong_password(world: World, connect: Connect) -> None:
 
 async def test_submission_without_a_login_takes_no_mail_for_elsewhere(connect: Connect) -> None:
     async with connect(Security.STARTTLS) as client:
-        with pytest.raises(RecipientsRefused, match="554 5.7.1"):
+        with pytest.raises(RecipientsRefused, match=r"554 5\.7\.1"):
             await client.send(Envelope.of(SENDER, ELSEWHERE), CONTENT)
 
 
@@ -324,11 +316,11 @@ async def test_commands_of_one_line(connect: Connect, postfix_server: Postfix) -
     async with connect(Security.STARTTLS, **LOGIN) as client:
         assert (await client.noop()).code == 250
         assert (await client.verify(f"{USER}@{HOSTNAME}")).code == 252
-        with pytest.raises(PermanentError, match="550 5.1.1"):
+        with pytest.raises(PermanentError, match=r"550 5\.1\.1"):
             await client.verify(UNKNOWN_RECIPIENT)
-        for unknown in (client.expand("list"), client.help()):
-            with pytest.raises(PermanentError, match="500 5.5.2"):
-                await unknown
+        for ask in (client.expand, client.help):
+            with pytest.raises(PermanentError, match=r"500 5\.5\.2"):
+                await ask("list")
         assert (await client.reset()).code == 250
         result = await client.send(Envelope.of(SENDER, recipient), CONTENT)
         assert (await client.reset()).code == 250
