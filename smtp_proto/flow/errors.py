@@ -119,13 +119,13 @@ class PermanentError(ReplyError):
 
 
 class SenderRefused(ReplyError):
-    """MAIL was refused: nothing was sent. The session can be used further."""
+    """MAIL was refused: nothing was sent. The session can be used further, unless by 421."""
 
 
 class ContentRefused(ReplyError):
     """The content, or leave to send it, was refused.
 
-    Nothing was delivered. The session can be used further.
+    Nothing was delivered. The session can be used further, unless the reply is 421.
     """
 
 

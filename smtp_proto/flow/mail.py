@@ -222,12 +222,15 @@ def _send_commands(
         batch = commands[sent : sent + room]
         if not batch and not engine.outstanding:
             return
-        timer = session.timer(_PHASES[type(commands[answered])])
+        with_content = bool(batch) and isinstance(batch[-1], Bdat)
+        # Where the content goes out too, the server may look at it before it answers at all.
+        final = with_content or said.content_sent
+        timer = session.timer(Phase.FINAL if final else _PHASES[type(commands[answered])])
         if batch:
             octets = b"".join([_written(session, command, message) for command in batch])
             yield from session.transmit(octets, timer)
             sent += len(batch)
-            said.content_sent = type(batch[-1]) is Bdat
+            said.content_sent = with_content
         event: ReplyReceived | None = yield from session.next_reply(timer)
         while event is not None:
             said.note(event)
@@ -264,7 +267,11 @@ def _send_pieces(session: Session, message: Message) -> Steps[None]:
     gathered: list[bytes] = []
     size = 0
     while True:
-        piece: Octets | None = yield Content(session.timer(Phase.BLOCK))
+        timer = session.timer(Phase.BLOCK)
+        try:
+            piece: Octets | None = yield Content(timer)
+        except TimeoutError as error:
+            raise session.timed_out(timer) from error
         if piece is not None:
             message.check(piece)
             gathered.append(session.engine.send_content(piece))

@@ -5,6 +5,7 @@ The order of things, top to bottom as in the RFCs.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address, ip_address
@@ -29,8 +30,10 @@ from smtp_proto.sasl import (
     AnyCredentials,
     ClientContext,
     ClientMechanism,
+    Credentials,
     Policy,
     SASLError,
+    TokenCredentials,
     choose,
 )
 from smtp_proto.wire import (
@@ -230,8 +233,8 @@ def _authenticate(
         return error
 
     try:
-        reply = yield from _exchange(session, mechanism)
-        if reply.positive:
+        reply = yield from _exchange(session, mechanism, _secrets(credentials))
+        if reply.code == 235:  # RFC 4954 6
             mechanism.finish()
             return
     except SASLError as error:
@@ -242,7 +245,19 @@ def _authenticate(
     raise failure(str(reply), reply)
 
 
-def _exchange(session: Session, mechanism: ClientMechanism) -> Steps[Reply]:
+def _secrets(credentials: AnyCredentials) -> tuple[str, ...]:
+    match credentials:
+        case Credentials():
+            return (credentials.password,)
+        case TokenCredentials():
+            return (credentials.token,)
+        case _:
+            return ()
+
+
+def _exchange(
+    session: Session, mechanism: ClientMechanism, secrets: tuple[str, ...]
+) -> Steps[Reply]:
     """Challenges and responses, to the reply that ends them. Raises SASLError, after cancelling."""
     held_back: bytes | None = None
     initial_response = mechanism.start()
@@ -250,7 +265,9 @@ def _exchange(session: Session, mechanism: ClientMechanism) -> Steps[Reply]:
     if len(command.encode()) > _LONGEST_COMMAND_LINE:
         # RFC 4954 4: a line too long goes in two steps.
         command, held_back = Auth(mechanism.name), initial_response
-    reply = yield from _say(session, command)
+    reply = yield from _say(session, command, secrets)
+    if held_back is not None and reply.positive:
+        raise SASLError("the server reported success before it had seen any credentials")
     while reply.intermediate:  # the engine counts the rounds
         try:
             response = _response(mechanism, challenge(reply), held_back)
@@ -258,12 +275,12 @@ def _exchange(session: Session, mechanism: ClientMechanism) -> Steps[Reply]:
             yield from session.request(AuthResponse(None), Phase.AUTH)  # RFC 4954 4: "*" cancels
             raise SASLError(f"the server's challenge makes no sense: {error}") from error
         held_back = None
-        reply = yield from _say(session, AuthResponse(response))
+        reply = yield from _say(session, AuthResponse(response), secrets)
     return reply
 
 
-def _say(session: Session, line: Auth | AuthResponse) -> Steps[Reply]:
-    """One line of the exchange; returns the reply, without the response if it quotes that."""
+def _say(session: Session, line: Auth | AuthResponse, secrets: tuple[str, ...]) -> Steps[Reply]:
+    """One line of the exchange; returns the reply, without its text if that quotes a secret."""
     try:
         reply = yield from session.request(line, Phase.AUTH)
     except ProtocolViolation:
@@ -272,10 +289,15 @@ def _say(session: Session, line: Auth | AuthResponse) -> Steps[Reply]:
         # Not what it said: that may quote the secret.
         raise ProtocolViolation("the server broke the protocol in phase auth")
     response = line.initial_response if isinstance(line, Auth) else line.data
-    if reply.intermediate or not response:
+    if reply.intermediate:
         return reply
-    secret = AuthResponse(response).encode().decode("ascii").rstrip()
-    return replace(reply, lines=tuple(text.replace(secret, "***") for text in reply.lines))
+    if response:
+        secrets = (*secrets, b64encode(response).decode("ascii").rstrip("="))
+    text = reply.text.replace("\n", "")
+    if not any(secret in text for secret in secrets if secret):
+        return reply
+    status = reply.enhanced_status
+    return Reply.build(reply.code, "***", status=None if status is None else str(status))
 
 
 def _response(mechanism: ClientMechanism, data: bytes, held_back: bytes | None) -> bytes:

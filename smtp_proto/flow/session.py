@@ -152,7 +152,7 @@ class Session:
         try:
             yield Send(data, timer)
         except TimeoutError:
-            raise self._timed_out(timer) from None
+            raise self.timed_out(timer) from None
         except OSError as error:
             self.engine.send_failed()
             yield from self._hear_last_words()
@@ -174,7 +174,7 @@ class Session:
         try:
             data: Octets = yield Receive(timer)
         except TimeoutError:
-            raise self._timed_out(timer) from None
+            raise self.timed_out(timer) from None
         except OSError as error:
             raise ConnectionLost(
                 f"the connection was lost in phase {timer.phase.value}: {error}"
@@ -229,7 +229,7 @@ class Session:
         try:
             yield from self._shake_hands(layer, timer)
         except TimeoutError:
-            raise self._timed_out(timer) from None
+            raise self.timed_out(timer) from None
         except OSError as error:
             raise TLSError(f"the connection was lost in the TLS handshake: {error}") from error
         self._layer = layer
@@ -303,6 +303,7 @@ class Session:
         error.phase = phase
         return error
 
-    def _timed_out(self, timer: Timer) -> SMTPTimeout:
+    def timed_out(self, timer: Timer) -> SMTPTimeout:
+        """The error for a wait that took too long."""
         heard = self._heard if timer is self._waiting else 0
         return SMTPTimeout(timer.phase, timer.seconds, heard)

@@ -11,7 +11,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Self, TypeVar
 
-from smtp_proto.wire.address import NULL_REVERSE_PATH, Mailbox, ReversePath
+from smtp_proto.wire.address import (
+    NULL_REVERSE_PATH,
+    Mailbox,
+    NullReversePath,
+    ReversePath,
+)
 from smtp_proto.wire.errors import WireError, shown
 
 _T = TypeVar("_T")
@@ -138,6 +143,8 @@ class MailParameters:
     _text: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        _require("SIZE", self.size, int)
+        _require("AUTH", self.auth, Mailbox, NullReversePath)
         text = "" if self.size is None else f" SIZE={_write_size(self.size)}"
         if self.body is not None:
             text += f" BODY={self.body.value}"
@@ -255,6 +262,7 @@ class RcptParameters:
     _text: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        _require("ORCPT", self.orcpt, OriginalRecipient)
         _check_other(self.other, known=_RCPT_KEYWORDS)
         object.__setattr__(self, "_text", _write(self._words()))
 
@@ -421,6 +429,13 @@ def _take_flag(given: dict[str, Parameter], keyword: str) -> bool:
     if parameter is not None and parameter.value is not None:
         raise WireError(keyword, f"takes no value: {shown(parameter.value)}")
     return parameter is not None
+
+
+def _require(keyword: str, value: object, *kinds: type) -> None:
+    """Raise TypeError for a value that would be written, and be something else on the wire."""
+    if value is not None and type(value) not in kinds:
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise TypeError(f"{keyword} takes {names}, not {type(value).__name__}")
 
 
 def _check_other(other: tuple[Parameter, ...], known: frozenset[str]) -> None:

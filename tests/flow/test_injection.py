@@ -117,6 +117,8 @@ class Willing:
                 return b"334 VXNlcm5hbWU6\r\n"
             case _ if self.lines[-2:-1] == [b"AUTH LOGIN"]:
                 return b"334 UGFzc3dvcmQ6\r\n"
+            case _ if b"AUTH LOGIN" in self.lines or line.startswith(b"AUTH "):
+                return b"235 Ok\r\n"
             case _:
                 return b"250 Ok\r\n"
 

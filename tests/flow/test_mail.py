@@ -12,6 +12,7 @@ from typing import TypeVar
 import pytest
 
 from smtp_proto.engine import Protocol
+from smtp_proto.flow.actions import Content, Send
 from smtp_proto.flow.close import CloseSession
 from smtp_proto.flow.envelope import Envelope, SendResult
 from smtp_proto.flow.errors import (
@@ -728,3 +729,27 @@ def test_lmtp_in_doubt_keeps_what_is_known() -> None:
         opening=OVER_LMTP,
     )
     assert list(error.accepted) == ["b@example.net"]
+
+
+def test_a_source_that_is_too_slow_is_a_timeout_like_any_other() -> None:
+    session, server = opened(
+        PIPELINING, "C: ...\nC: ...\nC: ...\nC: ...\nS: 250 Ok\nS: 250 Ok\nS: 250 Ok\nS: 354 Go\n"
+    )
+    flow = SendMail(session, TWO, None)
+    while not isinstance(action := flow.next_action(), Content):
+        if isinstance(action, Send):
+            server.write(bytes(action.data))
+        else:
+            flow.receive_data(server.read())
+    flow.failed(TimeoutError())
+    with pytest.raises(SMTPTimeout) as caught:
+        flow.next_action()
+    assert caught.value.phase is Phase.BLOCK
+    assert not session.usable
+
+
+def test_the_wait_behind_a_whole_message_is_the_final_one() -> None:
+    session, _ = opened(CHUNKING)
+    flow = SendMail(session, TWO, BODY)
+    flow.next_action()
+    assert flow.phase is Phase.FINAL

@@ -33,7 +33,7 @@ from smtp_proto.flow.security import Security
 from smtp_proto.flow.session import Session
 from smtp_proto.flow.simple import expand, help_, noop, reset, verify
 from smtp_proto.flow.timeouts import Phase, Timeouts
-from smtp_proto.sasl import Credentials, Policy
+from smtp_proto.sasl import AnonymousCredentials, Credentials, Policy, TokenCredentials
 from smtp_proto.wire import Limits, Reply, WireError
 from tests.flow.scripted import CLEAR, Transcript, opened, play, settings
 
@@ -371,14 +371,48 @@ def test_challenges_are_counted() -> None:
     fail(ProtocolViolation, script + "S: 334 UGFzc3dvcmQ6\n", limited)
 
 
-@pytest.mark.parametrize("reply", ["500 5.5.2 What is {}?", "421 {}"])
-def test_a_server_that_quotes_the_secret_is_not_quoted(reply: str) -> None:
-    secret = PLAIN.rsplit(maxsplit=1)[-1]
-    script = AUTH + PLAIN + f"S: {reply.format(secret)}\n"
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["500 5.5.2 What is AGFsaWNlAHMzY3JldA==?"],
+        ["500 5.5.2 What is AGFsaWNlAHMzY3JldA?"],
+        ["421 AGFsaWNlAHMzY3JldA=="],
+        ["535 bad password s3cret"],
+        ["535-5.7.8 AGFsaWNl", "535 5.7.8 AHMzY3JldA=="],
+    ],
+)
+def test_a_server_that_quotes_the_secret_is_not_quoted(lines: list[str]) -> None:
+    script = AUTH + PLAIN + "".join(f"S: {line}\n" for line in lines)
     error = fail(AuthenticationError, script, LOGGING_IN)
-    assert secret not in str(error)
-    assert str(error).endswith(reply.format("***"))
-    assert str(error.reply) == reply.format("***")
+    assert error.reply is not None
+    assert error.reply.code == int(lines[0][:3])
+    assert error.reply.text == "***"
+    for secret in ("s3cret", "AGFsaWNl", "AHMzY3JldA"):
+        assert secret not in str(error) + repr(error.reply)
+
+
+def test_a_token_that_is_quoted_is_not_shown() -> None:
+    script = EHLO + "S: 250-x\nS: 250 AUTH XOAUTH2\nC: ...\nS: 535 tok.en is no good\n"
+    opening = settings(credentials=TokenCredentials("alice", "tok.en"), policy=CLEARTEXT)
+    error = fail(AuthenticationError, script, opening)
+    assert "tok.en" not in str(error)
+
+
+@pytest.mark.parametrize("code", [220, 250, 299])
+def test_only_235_is_success(code: int) -> None:
+    fail(AuthenticationError, AUTH + PLAIN + f"S: {code} come in\n", LOGGING_IN)
+
+
+def test_success_before_any_credentials_is_none() -> None:
+    opening = settings(credentials=Credentials("alice", 500 * "x"), policy=CLEARTEXT)
+    fail(AuthenticationError, AUTH + "C: AUTH PLAIN\nS: 235 come in\n", opening)
+
+
+def test_anonymous_has_no_secret_to_hide() -> None:
+    script = EHLO + "S: 250-x\nS: 250 AUTH ANONYMOUS\nC: ...\nS: 535 nobody comes in\n"
+    policy = Policy(allowed=frozenset({"ANONYMOUS"}), allow_cleartext=True)
+    opening = settings(credentials=AnonymousCredentials("alice"), policy=policy)
+    assert "nobody comes in" in str(fail(AuthenticationError, script, opening))
 
 
 # --- One command ----------------------------------------------------------------------------------

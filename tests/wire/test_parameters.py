@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -539,3 +540,20 @@ def test_a_word_in_any_case(kind: type[Body | Ret | Notify]) -> None:
         assert kind.parse(word.value) is kind.parse(word.value.lower()) is word
         with pytest.raises(ValueError, match="valid"):
             kind.parse(word.value + " ")
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value"),
+    [
+        (RcptParameters, "orcpt", "rfc822;x NOTIFY=NEVER Y="),
+        (MailParameters, "auth", b"x"),
+        (MailParameters, "auth", "a@b.c"),
+        (MailParameters, "size", True),
+        (MailParameters, "size", "1 RET=HDRS"),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_refused(
+    kind: Callable[..., object], field: str, value: object
+) -> None:
+    with pytest.raises(TypeError, match=type(value).__name__):
+        kind(**{field: value})
