@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, cycle
 from typing import assert_never
 
-from fuzz.script import Cut, Script, the_same_however_cut
+from fuzz.script import Cut, Script, patient, the_same_however_cut
 from fuzz.wire import LIMITS, assert_one_line, assert_says_why
 from smtp_proto.engine import (
     NEED_DATA,
@@ -237,7 +237,7 @@ def server(data: bytes, connection: Callable[..., ServerConnection] = ServerConn
                 BareLineEndings.ACCEPT if "A" in script.options else BareLineEndings.REFUSE
             ),
         )
-        return _Application(engine, script, cut).story
+        return _Application(engine, script, patient(script, cut)).story
 
     the_same_however_cut(data, tell)
 

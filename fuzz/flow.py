@@ -17,7 +17,7 @@ from itertools import cycle
 from typing import TypeAlias, TypeVar, assert_never, cast
 
 from fuzz.engine import EVERYTHING, protocol_of
-from fuzz.script import Cut, Script, Turn, cuts, the_same_however_cut, whole
+from fuzz.script import Cut, Script, Turn, cuts, patient, the_same_however_cut, whole
 from fuzz.wire import LIMITS, assert_says_why
 from smtp_proto.engine import State
 from smtp_proto.flow import (
@@ -408,7 +408,7 @@ def serve(data: bytes, flow: Callable[[Handler, ServeSettings, str], Flow[None]]
     def tell(cut: Cut) -> tuple[bytes, list[object]]:
         kind = _StreamingApplication if "c" in script.options else _Application
         application = kind(script.options)
-        stream = Stream(turns, cut)
+        stream = Stream(turns, patient(script, cut))
         carry_out(flow(application, settings, _PEER), stream)
         if application.finding is not None:
             raise application.finding

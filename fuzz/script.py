@@ -10,6 +10,7 @@ nothing. RS is the octet 0x1E. The octets are what the peer says in one turn.
 Must not know any protocol.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
@@ -68,6 +69,18 @@ def cuts(data: bytes) -> Iterator[Cut]:
     """Yield ways to cut: between all octets, and into pieces of a size that depends on `data`."""
     yield _in_pieces(1)
     yield _in_pieces(2 + len(data) % 13)
+
+
+def patient(script: Script, cut: Cut) -> Cut:
+    """Return `cut`; if AUTH is said somewhere, one that cuts behind each line, too.
+
+    A client has to wait there for the reply. RFC 4954 4
+    """
+    if b"AUTH" not in b"".join(turn.octets for turn in script.turns).upper():
+        return cut
+    return lambda octets: [
+        piece for line in re.split(rb"(?<=\n)", octets) if line for piece in cut(line)
+    ]
 
 
 def the_same_however_cut(data: bytes, tell: Callable[[Cut], T]) -> T:

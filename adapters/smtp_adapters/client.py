@@ -33,15 +33,17 @@ class Client:
     """The part of each SMTPClient that needs no I/O.
 
     `host`: a name or an IP address. `port`: by default the one that goes with `security`, which
-    says when TLS is required. `tls`: whom to trust, or an ssl context of your own. `auth`: a user
-    name and a password, or the credentials of another kind of login. `timeouts`: seconds for
-    everything, or for each phase. `local_hostname`: what EHLO says, by default the address literal
-    of the connection's own end. `limits`: the most that is taken from the server. `protocol`: SMTP
-    or LMTP. `pipelining`, `chunking`: False to do without, for servers that offer what they cannot
-    do. `mechanisms`: the only ones of AUTH that may be used. `allow_cleartext_auth`: whether the
-    password may go over a clear connection.
+    says when TLS is required: by default IMPLICIT on port 465, STARTTLS on any other. `tls`: whom
+    to trust, or an ssl context of your own. `auth`: a user name and a password, or the credentials
+    of another kind of login. `timeouts`: seconds for everything, or for each phase.
+    `local_hostname`: what EHLO says, by default the address literal of the connection's own end.
+    `limits`: the most that is taken from the server. `protocol`: SMTP or LMTP. `pipelining`,
+    `chunking`: False to do without, for servers that offer what they cannot do. `mechanisms`: the
+    only ones of AUTH that may be used. `allow_cleartext_auth`: whether the password may go over a
+    clear connection.
 
-    Raises ValueError for what makes no sense, and OSError for a file that cannot be read.
+    Raises ValueError or TypeError for what makes no sense, and OSError for a file that cannot be
+    read.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class Client:
         host: str,
         port: int | None = None,
         *,
-        security: Security = Security.STARTTLS,
+        security: Security | None = None,
         tls: ClientTLS | ssl.SSLContext | None = None,
         auth: tuple[str, str] | AnyCredentials | None = None,
         timeouts: Timeouts | float | None = None,
@@ -61,6 +63,8 @@ class Client:
         allow_cleartext_auth: bool = False,
         mechanisms: Sequence[str] | None = None,
     ) -> None:
+        security = _default_security(port) if security is None else security
+        check_security(security)
         tls = _tls_settings(security, tls)
         self._settings = OpenSettings(
             host=_host(host),
@@ -68,7 +72,7 @@ class Client:
             security=security,
             tls=no_tls if tls is None else tls.factory(),
             server_hostname=None if tls is None else tls.server_hostname,
-            credentials=Credentials(*auth) if isinstance(auth, tuple) else auth,
+            credentials=_credentials(auth),
             policy=Policy(_names(mechanisms), allow_cleartext=allow_cleartext_auth),
             nonce=nonce,
             local_hostname=None if local_hostname is None else validate_domain(local_hostname),
@@ -159,14 +163,42 @@ def as_timeouts(timeouts: Timeouts | float | None) -> Timeouts:
     return Timeouts() if timeouts is None else Timeouts.of(timeouts)
 
 
+def check_security(security: object) -> None:
+    """Look at what a caller gave. Raises TypeError: its mere name must not mean no TLS."""
+    if not isinstance(security, Security):
+        members = ", ".join(f"Security.{member.name}" for member in Security)
+        raise TypeError(f"security is one of {members}, not a {type(security).__name__}")
+
+
+def _default_security(port: int | None) -> Security:
+    implicit = port == Security.IMPLICIT.default_port
+    return Security.IMPLICIT if implicit else Security.STARTTLS
+
+
+def _credentials(auth: object) -> AnyCredentials | None:
+    if auth is None or isinstance(auth, AnyCredentials):
+        return auth
+    match auth:
+        case (str(user), str(password)):
+            return Credentials(user, password)
+        case _:  # nothing of it is shown: there may be a password in it
+            raise TypeError("auth is a user name and a password, or credentials of smtp_proto.sasl")
+
+
 def _tls_settings(security: Security, tls: ClientTLS | ssl.SSLContext | None) -> ClientTLS | None:
     if security is Security.NONE:
         if tls is not None:
             raise ValueError("security NONE and settings for TLS contradict each other")
         return None
-    if isinstance(tls, ssl.SSLContext):
-        return ClientTLS(context=tls)
-    return tls or ClientTLS()
+    match tls:
+        case None:
+            return ClientTLS()
+        case ClientTLS():
+            return tls
+        case ssl.SSLContext():
+            return ClientTLS(context=tls)
+        case _:
+            raise TypeError(f"tls is a ClientTLS or an SSLContext, not a {type(tls).__name__}")
 
 
 def _host(host: str) -> str:
@@ -175,14 +207,28 @@ def _host(host: str) -> str:
     return host.removeprefix("[").removesuffix("]") if host.isascii() else name
 
 
+def check_port(port: object, lowest: int) -> None:
+    """Look at what a caller gave. Raises TypeError or ValueError."""
+    if not isinstance(port, int) or isinstance(port, bool):
+        raise TypeError(f"a port is an int, not a {type(port).__name__}")
+    if not lowest <= port <= 65_535:
+        raise ValueError(f"port {port}: a port is a number from {lowest} to 65535")
+
+
 def _port(port: int) -> int:
-    if not 1 <= port <= 65_535:
-        raise ValueError(f"port {port}: a port is a number from 1 to 65535")
+    check_port(port, 1)
     return port
 
 
+def mechanism_names(mechanisms: Sequence[str]) -> tuple[str, ...]:
+    """The names as they are registered. Raises TypeError for one that stands for a list."""
+    if isinstance(mechanisms, str):
+        raise TypeError("mechanisms is a sequence of names, not one str: put it into a list")
+    return tuple(name.upper() for name in mechanisms)
+
+
 def _names(mechanisms: Sequence[str] | None) -> frozenset[str] | None:
-    return None if mechanisms is None else frozenset(name.upper() for name in mechanisms)
+    return None if mechanisms is None else frozenset(mechanism_names(mechanisms))
 
 
 def nonce() -> bytes:

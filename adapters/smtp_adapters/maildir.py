@@ -7,7 +7,9 @@ that it has a message. Must not know how the message came.
 import errno
 import itertools
 import os
+import secrets
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from ipaddress import IPv6Address, ip_address
@@ -21,6 +23,9 @@ from smtp_proto.wire.parameters import NO_MAIL_PARAMETERS, MailParameters
 from smtp_proto.wire.reply import Reply
 
 _FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_LINKS = {errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
+"""What a file system says that has no hard links."""
+
 _FULL = Reply.build(452, "Insufficient system storage", status="4.3.1")
 
 
@@ -66,28 +71,39 @@ class MaildirHandler(Handler):
         That stands in the name of the file and in its Received field. The message outlasts a
         loss of power from now on: RFC 5321 6.1. Raises OSError, and leaves nothing behind.
         """
-        identifier = self._identifier()
+        while True:
+            identifier = self._identifier()
+            octets = self._trace(session, envelope, identifier).encode() + content
+            # Another file of this name is another message.
+            with suppress(FileExistsError):
+                self._keep(identifier, octets.replace(b"\r\n", b"\n"))
+                return identifier
+
+    def _keep(self, identifier: str, octets: bytes) -> None:
+        """Write a file into `new`. Raises FileExistsError if there is one of its name."""
         # A name must not be used twice, whatever other programs and hosts deliver here, and has
         # neither of these two characters.
         host = self._hostname.replace("/", r"\057").replace(":", r"\072")
         name = f"{int(time.time())}.{identifier}.{host}"
         temporary = self.directory / "tmp" / name
-        trace = self._trace(session, envelope, identifier)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write((trace.encode() + content).replace(b"\r\n", b"\n"))
+                file.write(octets)
                 file.flush()
                 os.fsync(descriptor)
-            temporary.rename(self.directory / "new" / name)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+            _move(temporary, self.directory / "new" / name)
+        finally:
+            # Mail readers clear up what is left there.
+            with suppress(OSError):
+                temporary.unlink()
         _sync_directory(self.directory / "new")
-        return identifier
 
     def _identifier(self) -> str:
-        return f"M{time.time_ns() // 1000 % 1_000_000:06}P{os.getpid()}Q{next(self._count)}"
+        # The clock, the process and the count may be those of another container, too.
+        microsecond = time.time_ns() // 1000 % 1_000_000
+        chance = secrets.token_hex(8).upper()
+        return f"M{microsecond:06}P{os.getpid()}Q{next(self._count)}R{chance}"
 
     def _trace(self, session: ServerSession, envelope: Envelope, identifier: str) -> str:
         """Return the fields that final delivery puts in front of a message. RFC 5321 4.4"""
@@ -123,6 +139,18 @@ def _tcp_info(peer: str) -> str:
         return ""
     tag = "IPv6:" if isinstance(address, IPv6Address) else ""
     return f" ([{tag}{address}])"
+
+
+def _move(source: Path, target: Path) -> None:
+    """Give a file its last name; its old one may stay. Raises FileExistsError if that is taken."""
+    try:
+        os.link(source, target)  # a rename would replace what is there
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        source.rename(target)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -10,14 +10,14 @@ import ssl
 from collections.abc import Sequence
 from logging import getLogger
 
-from smtp_adapters.client import as_timeouts, nonce
+from smtp_adapters.client import as_timeouts, check_port, mechanism_names, nonce
 from smtp_adapters.tls import server_factory
 from smtp_proto.engine import LocalProtocolError, Protocol
-from smtp_proto.flow import Handler, Security, Serve, ServeSettings, Timeouts
+from smtp_proto.flow import Handler, Security, Serve, ServerSession, ServeSettings, Timeouts
 from smtp_proto.wire import BareLineEndings, Limits, Reply
 
 logger = getLogger("smtp_adapters.server")
-"""Has what should not happen: errors that are neither the client's nor the handler's."""
+"""Has what should not happen: errors that are neither the client's nor seen by the handler."""
 
 _TOO_MANY = Reply.build(421, "Too many connections, try again later", status="4.3.2")
 
@@ -25,16 +25,17 @@ _TOO_MANY = Reply.build(421, "Too many connections, try again later", status="4.
 class Server:
     """The part of each SMTPServer that needs no I/O.
 
-    `handler`: your application. `host`, `port`: where to listen; port 0 is any that is free.
-    `security`: IMPLICIT for TLS from the start, STARTTLS to require it, OPPORTUNISTIC to offer it.
-    `tls`: the server's context, see `smtp_adapters.tls.server_context`. `hostname`: the server's
-    name in its greeting. `mechanisms`: what to offer for AUTH. `require_auth`: whether mail is
-    taken only after AUTH. `allow_cleartext_auth`: whether passwords may come over a clear
-    connection. `timeouts`: seconds for everything, or for each phase. `limits`: the most that is
-    taken from a client. `protocol`: SMTP or LMTP. `bare_line_endings`: what to do with content that
-    has a bare CR or LF. `max_connections`: one more is told 421.
+    `handler`: your application; what it raises is logged, unless it has an `on_error`. `host`,
+    `port`: where to listen; port 0 is any that is free. `security`: IMPLICIT for TLS from the
+    start, STARTTLS to require it, OPPORTUNISTIC to offer it. `tls`: the server's context, see
+    `smtp_adapters.tls.server_context`. `hostname`: the server's name in its greeting. `mechanisms`:
+    what to offer for AUTH. `require_auth`: whether mail is taken only after AUTH.
+    `allow_cleartext_auth`: whether passwords may come over a clear connection. `timeouts`: seconds
+    for everything, or for each phase. `limits`: the most that is taken from a client. `protocol`:
+    SMTP or LMTP. `bare_line_endings`: what to do with content that has a bare CR or LF.
+    `max_connections`: one more is told 421.
 
-    Raises ValueError for what makes no sense.
+    Raises ValueError or TypeError for what makes no sense.
     """
 
     def __init__(
@@ -55,20 +56,26 @@ class Server:
         bare_line_endings: BareLineEndings = BareLineEndings.REFUSE,
         max_connections: int = 100,
     ) -> None:
+        if isinstance(handler, type):
+            raise TypeError(f"the handler is to be an instance: write {handler.__name__}()")
+        check_port(port, 0)
+        if security is Security.NONE and tls is not None:
+            raise ValueError("security NONE and a context for TLS contradict each other")
         self._handler = handler
         self._listen_at = (host, port)
         self._settings = ServeSettings(
             hostname="localhost" if hostname is None else hostname,
             nonce=nonce,
             security=security,
-            tls=None if tls is None else server_factory(tls),
-            mechanisms=tuple(name.upper() for name in mechanisms),
+            tls=None if tls is None else server_factory(_checked(tls)),
+            mechanisms=mechanism_names(mechanisms),
             require_auth=require_auth,
             allow_cleartext_auth=allow_cleartext_auth,
             protocol=protocol,
             bare_line_endings=bare_line_endings,
             timeouts=as_timeouts(timeouts),
             limits=limits or Limits(),
+            report_error=_log_error,
         )
         self._max_connections = max_connections
         # Who begins with TLS could not read it.
@@ -93,3 +100,13 @@ class Server:
 
     def _serve(self, peer: str) -> Serve:
         return Serve(self._handler, self._settings, peer)
+
+
+def _checked(tls: object) -> ssl.SSLContext:
+    if not isinstance(tls, ssl.SSLContext):
+        raise TypeError(f"tls is an SSLContext for a server, not a {type(tls).__name__}")
+    return tls
+
+
+def _log_error(session: ServerSession, error: Exception) -> None:
+    logger.error("the handler has failed for %s", session.peer, exc_info=error)

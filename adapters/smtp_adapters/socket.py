@@ -50,8 +50,8 @@ class SMTPClient(Client):
     """One connection to an SMTP server, for one thread at a time.
 
     Use it in a `with` statement, which opens it and ends it in order. The parameters stand in
-    `smtp_adapters.client.Client`, what can go wrong in `smtp_proto.flow.errors`. After a refusal
-    the connection can be used further; after any other error it has been closed.
+    `smtp_adapters.client.Client`, what can go wrong in `smtp_proto.flow.errors`. After a refusal,
+    unless by 421, the connection can be used further; after any other error it has been closed.
     """
 
     def __enter__(self) -> Self:
@@ -163,14 +163,23 @@ class SMTPServer(Server):
     """
 
     def __enter__(self) -> Self:
-        """Listen, and serve whoever connects. Raises OSError where that cannot be."""
+        """Listen, and serve whoever connects. Raises OSError where that cannot be.
+
+        Raises RuntimeError where the system has no more threads.
+        """
         self._require_closed()
         self._connections: dict[Thread, _Stream] = {}
         listener = _listener(*self._listen_at)
         self._address = listener.getsockname()[:2]
         self._bell, ear = socket.socketpair()
         self._acceptor = Thread(target=self._accept, args=(listener, ear), daemon=True)
-        self._acceptor.start()
+        try:
+            self._acceptor.start()
+        except RuntimeError:
+            self._address = None
+            for each in (listener, ear, self._bell):
+                each.close()
+            raise
         return self
 
     def __exit__(
@@ -214,14 +223,22 @@ class SMTPServer(Server):
     def _begin(self, connection: socket.socket, peer: str) -> None:
         stream = _Stream(connection)
         if len(self._connections) >= self._max_connections:
-            with suppress(OSError):
-                stream.send(self._refusal, monotonic() + _REFUSAL_TAKES)
-            stream.close()
+            self._refuse(stream)
             return
         _send_at_once(connection)
         thread = Thread(target=self._converse, args=(stream, peer), daemon=True)
-        self._connections[thread] = stream
-        thread.start()
+        self._connections[thread] = stream  # before it starts, as it takes itself out at its end
+        try:
+            thread.start()
+        except RuntimeError as error:
+            del self._connections[thread]
+            logger.warning("cannot serve a connection: %s", error)
+            self._refuse(stream)
+
+    def _refuse(self, stream: _Stream) -> None:
+        with suppress(OSError):
+            stream.send(self._refusal, monotonic() + _REFUSAL_TAKES)
+        stream.close()
 
     def _converse(self, stream: _Stream, peer: str) -> None:
         try:

@@ -50,9 +50,9 @@ class SMTPClient(Client):
     """One connection to an SMTP server, for one task at a time.
 
     Use it in an `async with` statement, which opens it and ends it in order. The parameters stand
-    in `smtp_adapters.client.Client`, what can go wrong in `smtp_proto.flow.errors`. After a refusal
-    the connection can be used further; after any other error, and after a cancellation, it has
-    been closed.
+    in `smtp_adapters.client.Client`, what can go wrong in `smtp_proto.flow.errors`. After a
+    refusal, unless by 421, the connection can be used further; after any other error, and after a
+    cancellation, it has been closed.
     """
 
     async def __aenter__(self) -> Self:

@@ -4,6 +4,7 @@ Knows the order of things, and where a line or content ends and the next command
 Must not know what becomes of a message, nor who may send one.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -63,6 +64,12 @@ _NeedData: TypeAlias = Literal[Signal.NEED_DATA]
 # When the MAIL of a pipelined group is refused, the rest of it comes all the same: no fault.
 # RFC 2920 3.1
 _MAY_FOLLOW = frozenset({Move.RCPT, Move.DATA, Move.BDAT, Move.BDAT_LAST})
+
+# Commands that a client has to wait behind, and what is said to one that does not.
+_IMPATIENCE: Mapping[type[Command], tuple[str, Reply]] = {
+    StartTls: ("clear text behind STARTTLS", refusals.NOT_YET_TLS),  # RFC 3207 4.2
+    Auth: ("octets behind AUTH", refusals.NOT_YET_ANSWERED),  # RFC 4954 4, RFC 2920 3.1
+}
 
 _NO_TRANSACTION = frozenset({State.HELO, State.READY})
 _SILENT = frozenset({State.TLS, State.CLOSED})
@@ -203,6 +210,9 @@ class ServerConnection(Connection):
             self._due = None
         if outcome is not FAIL:
             self._take_note(due.command, outcome, reply)
+        elif isinstance(due.command, Auth | AuthResponse):
+            # An error, too; if it is one too many, the next command will hear of it.
+            self._errors += reply.permanent
         elif self._too_many_errors:
             self._close()
         return reply.encode()
@@ -326,6 +336,8 @@ class ServerConnection(Connection):
         if self._first_line and line.partition(b" ")[0] in refusals.HTTP_METHODS:
             raise self._broken("HTTP instead of SMTP", refusals.NOT_SMTP)
         self._first_line = False
+        if self._too_many_errors:  # with the last login
+            return self._refused(Move.OTHER, refusals.TOO_MANY_ERRORS, fault=False)
         try:
             command = parse_command(line)
         except CommandError as error:
@@ -343,8 +355,9 @@ class ServerConnection(Connection):
         refusal = refusals.of_command(command, self._transaction, self._capabilities, self._limits)
         if refusal is not None:
             return self._refused(move, refusal, fault=False)
-        if isinstance(command, StartTls) and self.unread:
-            raise self._broken("clear text behind STARTTLS", refusals.NOT_YET_TLS)
+        impatience = _IMPATIENCE.get(type(command))
+        if impatience is not None and self.unread:
+            raise self._broken(*impatience)
         self._due = _Due(move, command)
         return CommandReceived(command)
 

@@ -119,7 +119,9 @@ class _Conversation:
     def __init__(self, handler: Handler, settings: ServeSettings, peer: str) -> None:
         self._settings = settings
         self._session = ServerSession(peer)
-        self._questions = Questions(handler, self._session, settings.timeouts)
+        self._questions = Questions(
+            handler, self._session, settings.timeouts, settings.report_error
+        )
         self._engine = ServerConnection(
             protocol=settings.protocol,
             limits=settings.limits,
@@ -257,6 +259,9 @@ class _Conversation:
             case ContentReceived(data):
                 yield from self._transactions.take(data)
             case ContentEnded(refusal, last):
+                if last:
+                    # The handler may take its time: let the client know by then what it waits for.
+                    yield from self._link.flush(self._timer(self._phase()))
                 for reply in (yield from self._transactions.end(refusal, last=last)):
                     self._reply(reply)
             case AuthResponseReceived(data):

@@ -66,14 +66,21 @@ _FAILURES: Mapping[str, Reply] = {
 class Questions:
     """One client's handler. Methods that it does not override are not asked.
 
-    Where the handler raises, or answers what is no answer, `on_error` is told, and a negative
-    reply stands in for the answer.
+    Where the handler raises, or answers what is no answer, `on_error` is told, or who set up the
+    server if there is none, and a negative reply stands in for the answer.
     """
 
-    __slots__ = ("_handler", "_overridden", "_session", "_timeouts")
+    __slots__ = ("_handler", "_overridden", "_report_error", "_session", "_timeouts")
 
-    def __init__(self, handler: Handler, session: ServerSession, timeouts: Timeouts) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        session: ServerSession,
+        timeouts: Timeouts,
+        report_error: Callable[[ServerSession, Exception], None],
+    ) -> None:
         self._handler = handler
+        self._report_error = report_error
         self._session = session
         self._timeouts = timeouts
         self._overridden = frozenset(
@@ -155,7 +162,9 @@ class Questions:
         try:
             return read((yield Ask(name, function, (self._session, *arguments), timer)))
         except Exception as error:  # noqa: BLE001 - whatever the application raises
-            if name != "on_error":
+            if name == "on_error" or "on_error" not in self._overridden:
+                self._report_error(self._session, error)
+            else:
                 yield from self.tell("on_error", error)
             return _FAILURES.get(name, _LOCAL_ERROR)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from smtp_proto.engine.table import Protocol
+from smtp_proto.flow.handler import ServerSession
 from smtp_proto.flow.security import Security
 from smtp_proto.flow.timeouts import Timeouts
 from smtp_proto.flow.tls import ServerTLSFactory
@@ -29,11 +30,15 @@ _BEFORE_AUTH = _BEFORE_TLS | {Helo, Auth, Rset}  # RFC 4954 6
 _WITH_STARTTLS = frozenset({Security.STARTTLS, Security.OPPORTUNISTIC})
 
 
+def _report_nothing(_session: ServerSession, _error: Exception) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeSettings:
     """All that decides how clients are served, the handler aside.
 
-    Raises ValueError for what does not go together.
+    Raises ValueError for what does not go together, TypeError for a `security` that is none.
     """
 
     hostname: str
@@ -55,9 +60,14 @@ class ServeSettings:
     bare_line_endings: BareLineEndings = BareLineEndings.REFUSE
     timeouts: Timeouts = field(default_factory=Timeouts)
     limits: Limits = field(default_factory=Limits)
+    report_error: Callable[[ServerSession, Exception], None] = _report_nothing
+    """Told what the handler has raised if that has no `on_error`, and what `on_error` raises."""
 
     def __post_init__(self) -> None:
         validate_domain(self.hostname, lenient=True)
+        if type(self.security) is not Security:
+            members = ", ".join(f"Security.{member.name}" for member in Security)
+            raise TypeError(f"security is one of {members}, not a {type(self.security).__name__}")
         if self.security is not Security.NONE and self.tls is None:
             raise ValueError(f"security {self.security.value!r} needs tls: what makes the layer")
         # The -PLUS mechanisms need data of TLS that the layer does not give.  RFC 5802 6

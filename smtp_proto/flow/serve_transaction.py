@@ -31,13 +31,14 @@ class Transactions:
     What the handler may see of the present one stands in the session.
     """
 
-    __slots__ = ("_pieces", "_protocol", "_questions", "_refusal", "_session")
+    __slots__ = ("_content", "_protocol", "_questions", "_refusal", "_session")
 
     def __init__(self, protocol: Protocol, session: ServerSession, questions: Questions) -> None:
         self._protocol = protocol
         self._session = session
         self._questions = questions
-        self._pieces: list[bytes] = []
+        # Not a list of pieces: each of them may be a single octet.  RFC 3030 2
+        self._content = bytearray()
         self._refusal: Reply | None = None  # of the content: the handler has failed at a piece
 
     @property
@@ -63,7 +64,7 @@ class Transactions:
     def take(self, data: bytes) -> Steps[None]:
         """Take a piece of the content."""
         if "on_content" not in self._questions:
-            self._pieces.append(data)
+            self._content += data
         elif self._refusal is None:
             self._refusal = yield from self._questions.tell("on_content", data)
 
@@ -85,8 +86,8 @@ class Transactions:
         """Give the handler the message, and return the replies to it."""
         recipients = self._session.recipients
         envelope = _envelope(self._session)
-        content = b"".join(self._pieces)
-        self._pieces = []  # not kept a second time while the handler works on it
+        content = bytes(self._content)
+        self._content = bytearray()  # not kept a second time while the handler works on it
         per_recipient = self._protocol is Protocol.LMTP
         count = len(envelope.forward_paths) if per_recipient else 1
         replies = yield from self._questions.replies(count, envelope, content)
@@ -107,7 +108,7 @@ class Transactions:
         self._session.reverse_path = None
         self._session.mail_parameters = NO_MAIL_PARAMETERS
         self._session.recipients = []
-        self._pieces = []
+        self._content = bytearray()
         self._refusal = None
 
 

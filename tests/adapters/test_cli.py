@@ -663,7 +663,7 @@ def test_what_is_received_is_kept_and_told(tmp_path: Path, number: signal.Signal
 
 
 @pytest.mark.parametrize("security", [Security.IMPLICIT, Security.STARTTLS])
-@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5"])
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256"])
 def test_mail_comes_over_tls_from_one_user(
     tmp_path: Path,
     certificate_file: Path,
@@ -697,6 +697,37 @@ def test_mail_comes_over_tls_from_one_user(
         out, _ = process.communicate()
     assert re.search(r"by 127\.0\.0\.1, TLSv1\.[23], logged in as ada\n", out)
     assert len(list((tmp_path / "new").iterdir())) == 1
+
+
+def test_a_login_in_clear_does_not_show_the_password(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("right\n")
+    given = ["--maildir", str(tmp_path), "--user", "ada"]
+    given += ["--password-file", str(tmp_path / "password")]
+    with (
+        serving(*given) as (_, port),
+        SMTPClient(
+            "127.0.0.1",
+            port,
+            security=Security.NONE,
+            auth=("ada", "right"),
+        ) as client,
+    ):
+        assert "SCRAM-SHA-256" in client.capabilities.auth
+        client.send(Envelope.of("a@x.org", "b@x.org"), SENT)
+
+
+@pytest.mark.parametrize(
+    ("user", "scram"),
+    [(None, False), (("ada", "right"), True), (("ada", "r\u0007"), False)],
+    ids=["nobody", "anybody", "a password that SCRAM cannot have"],
+)
+def test_scram_is_for_passwords_that_it_can_have(
+    tmp_path: Path, user: tuple[str, str] | None, scram: bool
+) -> None:
+    inbox = serve._Inbox(tmp_path, "mx.example.org", Protocol.SMTP, user)
+    assert ("SCRAM-SHA-256" in inbox.mechanisms) is scram
+    assert (inbox.find_secret(ServerSession("x"), "ada", "SCRAM-SHA-256") is not None) is scram
+    assert ("PLAIN" in inbox.mechanisms) is (user is not None)
 
 
 def test_lmtp(tmp_path: Path) -> None:

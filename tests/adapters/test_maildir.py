@@ -4,6 +4,7 @@ import errno
 import mailbox
 import os
 import re
+import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -153,6 +154,54 @@ def test_each_message_has_a_name_of_its_own(
             threads.map(lambda _: handler.on_message(session(), envelope(), CONTENT), range(100))
         )
     assert len(set(map(str, replies))) == len(delivered(tmp_path)) == 100
+
+
+@pytest.mark.parametrize("number", [None, errno.EPERM, errno.EOPNOTSUPP])
+def test_no_message_replaces_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int | None
+) -> None:
+    """Neither the clock nor the count nor chance tells two handlers apart."""
+    monkeypatch.setattr(time, "time_ns", lambda: 0)
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "0" * 16)
+
+    def no_links(*_: object) -> None:
+        raise OSError(number, "no links here")
+
+    if number is not None:
+        monkeypatch.setattr(os, "link", no_links)
+    replies = [
+        MaildirHandler(tmp_path, "mx.example.org").on_message(session(), envelope(), content)
+        for content in (b"one\r\n", b"two\r\n")
+    ]
+    kept = delivered(tmp_path)
+    assert {octets.splitlines()[-1] for octets in kept} == {b"one", b"two"}
+    assert len(set(map(str, replies))) == len(kept) == 2
+
+
+def test_chance_tells_two_handlers_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: 0)
+    first, second = (
+        MaildirHandler(tmp_path, "mx.example.org").on_message(session(), envelope(), CONTENT)
+        for _ in range(2)
+    )
+    assert "Q0R" in str(first)
+    assert "Q0R" in str(second)
+    assert first != second
+
+
+def test_a_message_that_cannot_get_its_name_is_not_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = MaildirHandler(tmp_path, "mx.example.org")
+
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "link", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        handler.on_message(session(), envelope(), CONTENT)
+    assert delivered(tmp_path) == []
 
 
 def test_a_hostname_is_no_path(tmp_path: Path) -> None:

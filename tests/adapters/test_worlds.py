@@ -5,6 +5,7 @@ Knows asyncio, trio and threads, and what is inside of the adapters. Must not kn
 
 import asyncio
 import errno
+import gc
 import os
 import resource
 import socket
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from math import inf
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -469,7 +471,89 @@ async def test_cancelling_a_server_cancels_its_handlers_in_trio() -> None:
     assert handler.cancelled
 
 
-# --- a server short of descriptors ---------------------------------------------------------------
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@in_the_world_of(ASYNCIO)
+async def test_a_cancelled_open_leaves_no_socket_behind() -> None:
+    # No garbage collector helps: what is left open stays to be seen.
+    gc.disable()
+    try:
+        with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+            port = listener.getsockname()[1]
+            settled = open_descriptors()
+            for checkpoints in range(15):
+                client = in_asyncio.SMTPClient("127.0.0.1", port, security=Security.NONE)
+                task = asyncio.create_task(client.open())
+                for _ in range(checkpoints):
+                    await asyncio.sleep(0)
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+                assert open_descriptors() == settled, checkpoints
+    finally:
+        gc.enable()
+
+
+@in_the_world_of(ASYNCIO)
+async def test_a_connection_made_just_when_all_is_cancelled_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[socket.socket] = []
+    connect = in_asyncio._connect
+
+    async def connect_and_cancel(address: in_asyncio._Address) -> socket.socket:
+        made.append(await connect(address))
+        task.cancel()
+        return made[-1]
+
+    monkeypatch.setattr(in_asyncio, "_connect", connect_and_cancel)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        client = in_asyncio.SMTPClient("127.0.0.1", port, security=Security.NONE)
+        task = asyncio.create_task(client.open())
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert [connection.fileno() for connection in made] == [-1]
+
+
+@in_the_world_of(ASYNCIO)
+async def test_a_slow_address_gets_company_and_the_first_one_to_answer_wins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(in_asyncio, "_NEXT_ADDRESS", SHORT)
+    asked: list[str] = []
+    connect = in_asyncio._connect
+
+    async def never_for_the_first(address: in_asyncio._Address) -> socket.socket:
+        asked.append(str(address[4][0]))
+        if len(asked) == 1:
+            await asyncio.Event().wait()
+        return await connect(address)
+
+    monkeypatch.setattr(in_asyncio, "_connect", never_for_the_first)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        addresses: list[in_asyncio._Address] = [
+            (socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, port))
+            for host in ("192.0.2.1", "127.0.0.1")
+        ]
+        with await in_asyncio._connect_to_any(addresses) as connection:
+            assert connection.getpeername() == ("127.0.0.1", port)
+    assert asked == ["192.0.2.1", "127.0.0.1"]
+
+
+def test_families_take_turns() -> None:
+    def address(family: socket.AddressFamily, host: str) -> in_asyncio._Address:
+        return family, socket.SOCK_STREAM, 0, "", (host, 25)
+
+    six = [address(socket.AF_INET6, f"2001:db8::{number}") for number in range(3)]
+    four = [address(socket.AF_INET, "192.0.2.1")]
+    assert in_asyncio._interleaved([*six, *four]) == [six[0], four[0], six[1], six[2]]
+
+
+# --- a server short of descriptors, or of threads ------------------------------------------------
 
 
 @contextmanager
@@ -500,3 +584,46 @@ async def test_a_server_that_cannot_accept_tries_again(caplog: pytest.LogCapture
                     threading.Event().wait(0.01)
         Conversation(connection).hear("220")
     assert "cannot accept a connection" in caplog.text
+
+
+class NoThread:
+    """Stands in for `Thread.start()`: the system has no thread, once."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+        self._start = threading.Thread.start
+
+    def __enter__(self) -> None:
+        def fail(_thread: threading.Thread) -> None:
+            self._monkeypatch.setattr(threading.Thread, "start", self._start)
+            raise RuntimeError("can't start new thread")
+
+        self._monkeypatch.setattr(threading.Thread, "start", fail)
+
+    def __exit__(self, *_: object) -> None:
+        assert threading.Thread.start is self._start, "nobody has wanted a thread"
+
+
+@in_the_world_of(SOCKET)
+async def test_a_server_short_of_threads_refuses_one_client(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with in_socket.SMTPServer(Handler()) as server:
+        with NoThread(monkeypatch), peers.client(server.port) as unlucky:
+            unlucky.hear("421")
+            assert unlucky.hear_all() == b""
+        with peers.client(server.port) as lucky:
+            lucky.hear("220")
+        with NoThread(monkeypatch), peers.client(server.port) as last:
+            last.hear("421")
+    assert "cannot serve a connection: can't start new thread" in caplog.text
+
+
+@in_the_world_of(SOCKET)
+async def test_a_server_without_any_thread_is_not_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = in_socket.SMTPServer(Handler())
+    with NoThread(monkeypatch), pytest.raises(RuntimeError):
+        server.__enter__()
+    server.close()
+    with server:
+        assert server.port

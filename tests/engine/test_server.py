@@ -1,5 +1,7 @@
 """The server's engine: which commands it lets through, and which reply it lets out."""
 
+import re
+from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
@@ -819,6 +821,45 @@ def test_an_exchange_fails(line: bytes) -> None:
     assert not server.authenticated
 
 
+@pytest.mark.parametrize("line", [b"AUTH PLAIN AG1lAG1l\r\n", b"AUTH PLAIN\r\n"])
+@pytest.mark.parametrize("behind", [b"x", b"\n", b"NOOP\r\n", b"AG1lAG1l\r\n"])
+def test_who_says_auth_waits_for_its_reply(line: bytes, behind: bytes) -> None:
+    """RFC 4954 4, RFC 2920 3.1"""
+    server = server_in(State.READY)
+    server.receive_data(line + behind)
+    error = broken(server.next_event)
+    assert error.reply_hint is not None
+    assert error.reply_hint.code == 503
+    assert server.finished
+
+
+def test_auth_that_is_refused_may_have_commands_behind_it() -> None:
+    server = server_in(State.MAIL)
+    assert codes(drive(server, accept, b"AUTH PLAIN\r\nNOOP\r\n")) == [503, 250]
+
+
+@pytest.mark.parametrize("line", [b"*\r\n", b"AG1lAG1l\r\n", b""])
+def test_logins_that_fail_are_errors(line: bytes) -> None:
+    server = server_in(State.READY, limits=Limits(errors=3))
+    for _ in range(4):
+        if line:
+            command(server, b"AUTH PLAIN\r\n", CHALLENGE)
+            assert isinstance(said(server, line), AuthResponseReceived)
+            server.send_reply(REFUSED)
+        else:
+            command(server, b"AUTH PLAIN AG1lAG1l\r\n", REFUSED)
+        assert not server.finished
+    assert refused(server, b"AUTH PLAIN\r\n").code == 421
+    assert server.finished
+
+
+def test_logins_that_fail_for_now_are_no_errors() -> None:
+    server = server_in(State.READY, limits=Limits(errors=1))
+    for _ in range(3):
+        command(server, b"AUTH PLAIN AG1lAG1l\r\n", Reply(454, ("Later",)))
+    command(server, b"NOOP\r\n", OK)
+
+
 def test_an_exchange_that_is_cancelled_has_failed() -> None:
     server = server_in(State.AUTH)
     assert said(server, b"*\r\n") == AuthResponseReceived(None)
@@ -960,6 +1001,13 @@ class Moody:
                 return REFUSED
 
 
+def cut(stream: bytes, places: Iterable[int] = ()) -> list[bytes]:
+    """Cut a stream at these places, and behind each AUTH: a client waits there. RFC 4954 4"""
+    waits = (match.end() for match in re.finditer(rb"AUTH [^\n]*\n", stream))
+    edges = sorted({0, *places, *waits, len(stream)})
+    return [stream[start:end] for start, end in pairwise(edges)]
+
+
 def outcome(
     pieces: list[bytes], moods: list[bool], protocol: Protocol, *, eof: bool
 ) -> tuple[list[ServerEvent | Reply], bytes, str, State]:
@@ -996,9 +1044,8 @@ def test_cutting_the_input_changes_nothing(
 ) -> None:
     if protocol is Protocol.LMTP:
         stream = stream.replace(b"EHLO", b"LHLO")
-    edges = [0, *sorted(place % (len(stream) + 1) for place in places), len(stream)]
-    whole = outcome([stream], moods, protocol, eof=eof)
-    pieces = [stream[start:end] for start, end in pairwise(edges)]
+    whole = outcome(cut(stream), moods, protocol, eof=eof)
+    pieces = cut(stream, [place % (len(stream) + 1) for place in places])
     assert outcome(pieces, moods, protocol, eof=eof) == whole
     assert outcome([bytes([octet]) for octet in stream], moods, protocol, eof=eof) == whole
 

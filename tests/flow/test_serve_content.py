@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Sequence
 from typing import cast
 
 import pytest
 
 from smtp_proto.engine import Protocol
+from smtp_proto.flow.actions import Ask, Receive, Send
 from smtp_proto.flow.envelope import Envelope
 from smtp_proto.flow.handler import Handler, ServerSession
 from smtp_proto.flow.serve import ServeSettings
+from smtp_proto.flow.timeouts import Phase
 from smtp_proto.wire.address import NULL_REVERSE_PATH, POSTMASTER, Mailbox
 from smtp_proto.wire.command import Mail, Rcpt
 from smtp_proto.wire.content import BareLineEndings
@@ -165,6 +168,56 @@ def test_chunks_are_put_together() -> None:
     assert client.say(b"BDAT 0\r\n") == b"250 2.0.0 Chunk received\r\n"
     assert client.say(b"BDAT 3 LAST\r\n\n\0\r") == b"250 2.0.0 Message accepted\r\n"
     assert handler.messages == [(ENVELOPE, b".\r\n.\n\0\r")]
+
+
+def test_tiny_chunks_cost_no_more_than_their_octets() -> None:
+    handler = Recorder()
+    client = ready(handler)
+    client.say(TRANSACTION)
+    count, at_once = 50_000, 500
+    client.say(at_once * b"BDAT 1\r\nx")
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(count // at_once):
+            client.say(at_once * b"BDAT 1\r\nx")
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 3 * count + 50_000
+    client.say(b"BDAT 0 LAST\r\n")
+    assert handler.messages == [(ENVELOPE, b"x" * (count + at_once))]
+
+
+def test_replies_do_not_wait_for_the_handler_to_have_dealt_with_the_message() -> None:
+    said: list[bytes] = []
+
+    class Looking(Recorder):
+        def on_message(self, session: ServerSession, envelope: Envelope, content: bytes) -> None:
+            said.append(client.said)
+
+    client = ready(Looking())
+    last = client.say(TRANSACTION + b"BDAT 2 LAST\r\nhi")
+    assert [line[:9] for line in said[0].splitlines()] == [b"250 2.1.0", b"250 2.1.5"]
+    assert last == b"250 2.0.0 Message accepted\r\n"
+    assert client.phase is Phase.IDLE
+
+
+@pytest.mark.parametrize(
+    ("end", "sizes"),
+    [(b"DATA\r\n", [52]), (b"BDAT 2 LAST\r\nhi", [51, 1]), (b"BDAT 2\r\nhi", [52])],
+)
+def test_the_replies_to_a_group_are_sent_at_once(end: bytes, sizes: list[int]) -> None:
+    """RFC 2920 3.2"""
+    flow = ready(Recorder()).flow
+    flow.receive_data(MAIL + 50 * RCPT + end)
+    sends: list[bytes] = []
+    while not isinstance(action := flow.next_action(), Receive):
+        if isinstance(action, Send):
+            sends.append(bytes(action.data))
+        elif isinstance(action, Ask):
+            flow.answer(None)
+    assert [said.count(b"\r\n") for said in sends] == sizes
 
 
 @pytest.mark.parametrize("command", [b"DATA\r\n", b"BDAT 10\r\n"])

@@ -205,6 +205,14 @@ def test_malformed_responses_are_failures_and_cancelling_is_none() -> None:
     assert client.say(b"AUTH PLAIN =\r\n") == TOO_MANY
 
 
+def test_who_cancels_again_and_again_is_hung_up_on() -> None:
+    client = ready()
+    for _ in range(11):
+        assert client.say(b"AUTH LOGIN\r\n").startswith(b"334 ")
+        assert client.say(b"*\r\n").startswith(b"501 ")
+    assert client.say(b"AUTH LOGIN\r\n").startswith(b"421 4.7.0 ")
+
+
 def test_the_failures_of_the_server_do_not_count_against_the_client() -> None:
     class Broken(Users):
         def on_auth(self, session: ServerSession, credentials: Credentials) -> bool:

@@ -57,6 +57,12 @@ PHASES = {
 }
 
 
+def play(client: Client, name: str) -> bytes:
+    """Say what makes the server ask, and wait for the challenge where there is one."""
+    first, *rest = SESSIONS[name].partition(b"AUTH CRAM-MD5\r\n")
+    return b"".join(client.say(part) for part in (first + rest[0], rest[1]) if part)
+
+
 def client_of(handler: Handler) -> Client:
     return Client(
         handler,
@@ -91,8 +97,7 @@ def test_each_method_is_asked_once_with_the_session_and_a_timer(name: str) -> No
 
     handler = with_method(name, method)
     client = client_of(handler)
-    if SESSIONS[name]:
-        client.say(SESSIONS[name])
+    play(client, name)
     ((me, session, *_),) = calls
     assert me is handler
     assert isinstance(session, ServerSession)
@@ -117,7 +122,7 @@ def test_what_a_method_raises_is_told_and_refuses_its_command_only(name: str) ->
 
     handler = type("Overriding", (Failing,), {name: method})()
     client = client_of(handler)
-    said = client.said + (client.say(SESSIONS[name]) if SESSIONS[name] else b"")
+    said = client.said + play(client, name)
     assert errors == [failure]
     last = said.splitlines(keepends=True)[-1]
     match name:
@@ -180,7 +185,7 @@ def test_an_answer_that_is_none_is_an_error(name: str, answer: object) -> None:
             errors.append(error)
 
     handler = type("Overriding", (Noting,), {name: lambda *_: answer})()
-    assert client_of(handler).say(SESSIONS[name]).endswith(LOCAL_ERROR)
+    assert play(client_of(handler), name).endswith(LOCAL_ERROR)
     (error,) = errors
     assert isinstance(error, TypeError)
     shown = "354 more" if isinstance(answer, Reply) else type(answer).__name__

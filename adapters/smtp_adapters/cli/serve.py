@@ -12,6 +12,7 @@ from hmac import compare_digest
 from logging import Handler as LogHandler
 from logging import LogRecord, getLogger
 from pathlib import Path
+from secrets import token_bytes
 from socket import gethostname
 from ssl import SSLContext
 from threading import Event
@@ -25,7 +26,10 @@ from smtp_proto.engine.table import Protocol
 from smtp_proto.flow.envelope import Envelope
 from smtp_proto.flow.handler import ServerSession
 from smtp_proto.flow.security import Security
+from smtp_proto.sasl.errors import SASLError
 from smtp_proto.sasl.mechanism import Credentials
+from smtp_proto.sasl.saslprep import saslprep
+from smtp_proto.sasl.scram_secret import ScramSecret
 from smtp_proto.wire.address import validate_domain
 from smtp_proto.wire.errors import WireError
 
@@ -37,8 +41,8 @@ Receive mail for every recipient and keep it in one Maildir; nothing is passed o
 to anybody. A line is printed for each message that is on the disk. Ctrl-C and
 SIGTERM end the server."""
 
-
-_MECHANISMS = ("CRAM-MD5", "PLAIN", "LOGIN")  # what one user and a password can serve
+_SCRAM = "SCRAM-SHA-256"
+_MECHANISMS = ("CRAM-MD5", "PLAIN", "LOGIN")  # what any user and password can serve
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,14 +81,15 @@ def run(given: argparse.Namespace) -> Exit:
     protocol = Protocol.LMTP if given.lmtp else Protocol.SMTP
     hostname: str = given.hostname or _own_name()
     listen: Endpoint = given.listen
+    inbox = _Inbox(given.maildir, hostname, protocol, user)
     server = SMTPServer(
-        _Inbox(given.maildir, hostname, protocol, user),
+        inbox,
         listen.host,
         _PORT if listen.port is None else listen.port,
         security=security,
         tls=context,
         hostname=hostname,
-        mechanisms=_MECHANISMS if user else (),
+        mechanisms=inbox.mechanisms,
         require_auth=user is not None,
         allow_cleartext_auth=given.allow_cleartext_auth,
         protocol=protocol,
@@ -138,6 +143,14 @@ class _Inbox(MaildirHandler):
     ) -> None:
         super().__init__(directory, hostname, protocol=protocol)
         self._user = user
+        self._scram = _scram(user)
+
+    @property
+    def mechanisms(self) -> tuple[str, ...]:
+        """What the user can log in by."""
+        if self._user is None:
+            return ()
+        return _MECHANISMS if self._scram is None else (_SCRAM, *_MECHANISMS)
 
     def deliver(self, session: ServerSession, envelope: Envelope, content: bytes) -> str:
         identifier = super().deliver(session, envelope, content)
@@ -166,8 +179,29 @@ class _Inbox(MaildirHandler):
             return None
         return self._user[1]
 
+    def find_secret(
+        self,
+        session: ServerSession,  # noqa: ARG002 - the same for every client
+        authentication_identity: str,
+        mechanism: str,  # noqa: ARG002 - there is one
+    ) -> ScramSecret | None:
+        if self._scram is None or self._scram[0] != authentication_identity:
+            return None
+        return self._scram[1]
+
     def on_error(self, session: ServerSession, error: Exception) -> None:
         complain(f"a command of {session.peer} failed: {type(error).__name__}: {error}")
+
+
+def _scram(user: tuple[str, str] | None) -> tuple[str, ScramSecret] | None:
+    """The user's prepared name and secret; None: there is no user, or none that SCRAM can have."""
+    if user is None:
+        return None
+    name, password = user
+    try:
+        return saslprep(name), ScramSecret.from_password(password, token_bytes(16))
+    except SASLError:
+        return None
 
 
 class _OneLine(LogHandler):
