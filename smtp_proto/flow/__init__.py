@@ -3,12 +3,26 @@
 Knows phases and policies; does no I/O and has no clock.
 """
 
-from smtp_proto.flow.actions import Action, Ask, Connect, Content, Done, Receive, Send, Timer
+from smtp_proto.flow.actions import (
+    Action,
+    Ask,
+    ChooseLocalAddress,
+    Connect,
+    Content,
+    Done,
+    LocalAddress,
+    Receive,
+    Resolve,
+    Send,
+    Timer,
+)
+from smtp_proto.flow.by_hand import authenticate, start_tls
 from smtp_proto.flow.close import CloseSession
 from smtp_proto.flow.envelope import Envelope, SendResult
 from smtp_proto.flow.errors import (
     AuthenticationError,
     CapabilityMissing,
+    CertificateError,
     ConnectError,
     ConnectionLost,
     ContentRefused,
@@ -16,6 +30,7 @@ from smtp_proto.flow.errors import (
     MessageTooLarge,
     PermanentError,
     ProtocolViolation,
+    ProxyError,
     RecipientsRefused,
     ReplyError,
     SenderRefused,
@@ -27,10 +42,11 @@ from smtp_proto.flow.errors import (
 from smtp_proto.flow.flow import Flow, Steps
 from smtp_proto.flow.handler import Handler, ServerSession
 from smtp_proto.flow.mail import SendMail
-from smtp_proto.flow.open import OpenSession, OpenSettings
+from smtp_proto.flow.open import OpenSession
+from smtp_proto.flow.open_settings import OpenSettings
 from smtp_proto.flow.security import Security
 from smtp_proto.flow.serve import Serve, ServeSettings
-from smtp_proto.flow.session import Session
+from smtp_proto.flow.session import Attempt, Session
 from smtp_proto.flow.simple import SimpleCommand, expand, help_, noop, reset, verify
 from smtp_proto.flow.timeouts import Phase, Timeouts
 from smtp_proto.flow.tls import ClientTLSFactory, ServerTLSFactory, TLSInfo, TLSLayer
@@ -38,8 +54,11 @@ from smtp_proto.flow.tls import ClientTLSFactory, ServerTLSFactory, TLSInfo, TLS
 __all__ = [
     "Action",
     "Ask",
+    "Attempt",
     "AuthenticationError",
     "CapabilityMissing",
+    "CertificateError",
+    "ChooseLocalAddress",
     "ClientTLSFactory",
     "CloseSession",
     "Connect",
@@ -52,15 +71,18 @@ __all__ = [
     "Envelope",
     "Flow",
     "Handler",
+    "LocalAddress",
     "MessageTooLarge",
     "OpenSession",
     "OpenSettings",
     "PermanentError",
     "Phase",
     "ProtocolViolation",
+    "ProxyError",
     "Receive",
     "RecipientsRefused",
     "ReplyError",
+    "Resolve",
     "SMTPError",
     "SMTPTimeout",
     "Security",
@@ -81,9 +103,11 @@ __all__ = [
     "Timeouts",
     "Timer",
     "TransientError",
+    "authenticate",
     "expand",
     "help_",
     "noop",
     "reset",
+    "start_tls",
     "verify",
 ]

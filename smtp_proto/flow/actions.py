@@ -29,15 +29,38 @@ class Timer:
     """None: wait without limit."""
 
 
+LocalAddress: TypeAlias = tuple[str, int]
+"""An IP address of this machine and a port; port 0: any that is free."""
+
+ChooseLocalAddress: TypeAlias = Callable[[str, int], LocalAddress | None]
+"""Sees the address and the port about to be connected to; answers with this side's, None: any."""
+
+
 @dataclass(frozen=True, slots=True)
 class Connect:
     """Open a byte stream to host and port, closing one that is open.
 
-    Then call `connected()`, or `failed(error)`.
+    Then call `connected()`, or `failed(error)`. The timer is for each address of the host.
     """
 
     host: str
     port: int
+    timer: Timer
+    local_address: LocalAddress | ChooseLocalAddress | None = None
+    """Where the stream is to begin; None: wherever the system likes."""
+    unix_path: str | None = None
+    """The Unix socket to connect to, in place of host and port."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """Find the host's IP addresses, the best first; with `ipv4_only` no others.
+
+    Then call `resolved(addresses)`, or `failed(error)`.
+    """
+
+    host: str
+    ipv4_only: bool
     timer: Timer
 
 
@@ -96,4 +119,4 @@ class Done(Generic[T_co]):
     close: bool = False
 
 
-Action: TypeAlias = Connect | Send | Receive | Content | Ask
+Action: TypeAlias = Connect | Resolve | Send | Receive | Content | Ask

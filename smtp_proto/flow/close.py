@@ -31,7 +31,7 @@ def _close(session: Session) -> Steps[None]:
         except SMTPError:
             pass
         else:
-            yield from session.send_if_possible(session.end_tls(), session.timer(Phase.QUIT))
+            yield from session.send_last(session.timer(Phase.QUIT))
 
 
 def _quit(session: Session) -> Steps[None]:

@@ -4,7 +4,9 @@ Knows phases, commands and replies; knows nothing of how errors come about.
 
 SMTPError
 ├── ConnectError            the host could not be reached
-├── TLSError                the handshake, a certificate, a name; TLS required and not to be had
+├── ProxyError              a proxy did not make the tunnel
+├── TLSError                the handshake failed, or TLS is required and not to be had
+│   └── CertificateError    the certificate is not trusted, or not the server's
 ├── AuthenticationError     no mechanism that is allowed, or the server refused the credentials
 ├── CapabilityMissing       the message needs what the server does not offer; nothing was sent
 ├── MessageTooLarge         the server announced that it would not take it; nothing was sent
@@ -36,14 +38,40 @@ class SMTPError(Exception):
 
     phase: Phase | None = None
     """What the flow was doing; None where nothing had begun."""
+    attempts: tuple[object, ...] = ()
+    """The ways to the server that AUTO had tried, this one last; see `Session.attempts`."""
+
+    def __str__(self) -> str:
+        tried = "".join(f"; before that {attempt}" for attempt in self.attempts[:-1])
+        return super().__str__() + tried
 
 
 class ConnectError(SMTPError):
     """The host could not be reached, or the connection was refused."""
 
 
+class ProxyError(SMTPError):
+    """A proxy did not make the tunnel; nothing was sent to the server.
+
+    `proxy`: which one, as a URL without credentials; `code`: its own word for the reason (STATUS or
+    REP of SOCKS5, CD of SOCKS4, the status code of HTTP), if it gave one.
+    """
+
+    def __init__(self, message: str, *, proxy: str, code: int | None = None) -> None:
+        super().__init__(message)
+        self.proxy = proxy
+        self.code = code
+
+
 class TLSError(SMTPError):
     """TLS failed, or was required and is not to be had. Nothing confidential has been sent."""
+
+
+class CertificateError(TLSError):
+    """The server's certificate is not trusted, or is not the server's.
+
+    Trying again, or in another way, does not help: somebody may be in between.
+    """
 
 
 class AuthenticationError(SMTPError):
@@ -200,18 +228,22 @@ class ConnectionLost(SMTPError):
 class SMTPTimeout(SMTPError, TimeoutError):
     """A phase, or the whole operation, took too long. The connection has been given up.
 
-    `seconds`: the phase's limit, None where only the whole operation has one; `received`: octets
-    that came during the wait.
+    `seconds`: the limit that was passed; `whole`: whether it is that of the whole operation, not
+    the phase's; `received`: octets that came during the wait.
     """
 
-    def __init__(self, phase: Phase, seconds: float | None, received: int = 0) -> None:
-        after = f"after {seconds:g} s" if seconds is not None else "(limit of the whole operation)"
+    def __init__(
+        self, phase: Phase, seconds: float | None, received: int = 0, *, whole: bool = False
+    ) -> None:
+        after = "" if seconds is None else f" after {seconds:g} s"
+        limit = " (the limit of the whole operation)" if whole else ""
         heard = (
             f"{received} octets had come, but no whole answer" if received else "nothing had come"
         )
-        super().__init__(f"timed out {after} in phase {phase.value}: {heard}")
+        super().__init__(f"timed out{after}{limit} in phase {phase.value}: {heard}")
         self.phase = phase
         self.seconds = seconds
+        self.whole = whole
         self.received = received
 
 

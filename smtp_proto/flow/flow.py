@@ -6,13 +6,13 @@ drives.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from smtp_proto.engine import LocalProtocolError
-from smtp_proto.flow.actions import Action, Ask, Connect, Content, Done, Receive, Send
+from smtp_proto.flow.actions import Action, Ask, Connect, Content, Done, Receive, Resolve, Send
 from smtp_proto.flow.errors import SMTPError
-from smtp_proto.flow.timeouts import Phase
+from smtp_proto.flow.timeouts import Phase, TotalTimeout
 from smtp_proto.wire import Octets
 
 T = TypeVar("T")
@@ -28,9 +28,9 @@ class Flow(Generic[T]):
     Look: `phase`, `total`, `action`.
     Poll: `next_action()`; carry out what it returns, feed what came of it, and ask again until it
     returns `Done`.
-    Feed: after Connect `connected()`; after Send nothing; after Receive `receive_data()` or
-    `receive_eof()`; after Content `content()`; after Ask `answer()`; after any of them `failed()`
-    where it could not be done.
+    Feed: after Connect `connected()`; after Resolve `resolved()`; after Send nothing; after Receive
+    `receive_data()` or `receive_eof()`; after Content `content()`; after Ask `answer()`; after any
+    of them `failed()` where it could not be done, `timed_out()` where it took too long.
     """
 
     __slots__ = ("_answered", "_closes", "_failure", "_input", "_over", "_steps", "action", "total")
@@ -95,6 +95,10 @@ class Flow(Generic[T]):
         """
         self._feed(Connect, local_address)
 
+    def resolved(self, addresses: Sequence[str]) -> None:
+        """These are the host's IP addresses as text, at least one, the best first."""
+        self._feed(Resolve, tuple(addresses))
+
     def receive_data(self, data: Octets) -> None:
         """These octets came; b"" is the end of the stream, as from a socket."""
         self._feed(Receive, data)
@@ -120,6 +124,10 @@ class Flow(Generic[T]):
             raise LocalProtocolError("nothing was asked for")
         self._failure = error
         self._answered = True
+
+    def timed_out(self, *, whole: bool) -> None:
+        """The action's time was up; `whole`: that of the whole flow, `total`, was."""
+        self.failed(TotalTimeout(self.total) if whole else TimeoutError("the time is up"))
 
     def _feed(self, expected: type[Action], value: object) -> None:
         if self._answered or type(self.action) is not expected:

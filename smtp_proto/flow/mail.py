@@ -271,7 +271,7 @@ def _send_pieces(session: Session, message: Message) -> Steps[None]:
         try:
             piece: Octets | None = yield Content(timer)
         except TimeoutError as error:
-            raise session.timed_out(timer) from error
+            raise session.timed_out(timer, error) from error
         if piece is not None:
             message.check(piece)
             gathered.append(session.engine.send_content(piece))

@@ -35,7 +35,7 @@ from smtp_proto.flow.errors import TLSError
 from smtp_proto.flow.flow import Flow, Steps
 from smtp_proto.flow.handler import Handler, ServerSession
 from smtp_proto.flow.security import Security
-from smtp_proto.flow.serve_link import Link, StreamEnded, TimeIsUp
+from smtp_proto.flow.serve_link import ServerLink, StreamEnded, TimeIsUp
 from smtp_proto.flow.serve_login import Login
 from smtp_proto.flow.serve_questions import Questions
 from smtp_proto.flow.serve_settings import ServeSettings
@@ -128,7 +128,7 @@ class _Conversation:
             secure=settings.security is Security.IMPLICIT,
             bare_line_endings=settings.bare_line_endings,
         )
-        self._link = Link()
+        self._link = ServerLink()
         self._login = Login(
             {name: SERVER_MECHANISMS[name] for name in settings.mechanisms},
             ServerContext(settings.hostname, settings.nonce),

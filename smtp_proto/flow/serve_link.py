@@ -1,13 +1,14 @@
-"""The server's end of the stream: replies that wait, TLS, and the ways in which a stream ends.
+"""The server's end of the link: replies that wait, and the ways in which a stream ends.
 
-Knows octets, clear and encrypted. Must not know what they say.
+Knows octets. Must not know what they say.
 """
 
 from __future__ import annotations
 
 from smtp_proto.flow.actions import Receive, Send, Timer
-from smtp_proto.flow.errors import TLSError
+from smtp_proto.flow.errors import SMTPTimeout
 from smtp_proto.flow.flow import Steps
+from smtp_proto.flow.link import Link
 from smtp_proto.flow.tls import TLSInfo, TLSLayer
 from smtp_proto.wire.buffer import Octets
 
@@ -20,15 +21,16 @@ class TimeIsUp(Exception):
     """The client has not said anything in its time; it may still listen."""
 
 
-class Link:
+class ServerLink:
     """One client's stream. What is written waits until it is flushed, or something is awaited.
 
     Each method that takes a timer raises StreamEnded or TimeIsUp; once TLS is on, TLSError, too.
     """
 
-    __slots__ = ("_layer", "_unsent")
+    __slots__ = ("_layer", "_link", "_unsent")
 
     def __init__(self) -> None:
+        self._link = Link()
         self._layer: TLSLayer | None = None
         self._unsent: list[bytes] = []
 
@@ -48,45 +50,33 @@ class Link:
     def receive(self, timer: Timer) -> Steps[Octets]:
         """Send what waits, then wait for octets; b"": the client has ended the stream."""
         yield from self.flush(timer)
-        layer = self._layer
-        if layer is None:
+        link = self._link
+        if not link.encrypted:
             return (yield from self._receive(timer))
-        clear = b""
-        while not clear and not layer.closed:
+        clear: Octets = b""
+        while not clear and not link.closed:
             data = yield from self._receive(timer)
             if not data:
                 raise StreamEnded  # without close_notify: what came may have been cut off
-            clear = layer.receive_data(data)
-            yield from self._send(layer.data_to_send(), timer)
+            clear, answer = link.decrypt(data)
+            yield from self._send(answer, timer)
         return clear
 
-    def start_tls(self, layer: TLSLayer, timer: Timer) -> Steps[bytes]:
+    def start_tls(self, layer: TLSLayer, timer: Timer) -> Steps[Octets]:
         """Shake hands, and return the clear text that came right behind the handshake.
 
         Raises TLSError or StreamEnded: the stream is of no use then.
         """
         try:
-            while not layer.handshake():
-                yield from self._send(layer.data_to_send(), timer)
-                data = yield from self._receive(timer)
-                if not data:
-                    raise StreamEnded
-                layer.receive_data(data)
-        except TLSError:
-            yield from self._send(layer.data_to_send(), timer)  # the alert: why
-            raise
-        except TimeIsUp:
+            yield from self._link.start_tls(layer, timer)
+        except SMTPTimeout:
             raise StreamEnded from None
-        yield from self._send(layer.data_to_send(), timer)
         self._layer = layer
-        return layer.receive_data(b"")
+        return self._link.take_pending()
 
     def finish(self, timer: Timer) -> Steps[None]:
         """Send what waits, and the end of TLS: the last that is sent."""
-        data = self._take_unsent()
-        if self._layer is not None:
-            data += self._layer.close()
-        yield from self._send(data, timer)
+        yield from self._send(bytes(self._take_unsent()) + self._link.close(), timer)
 
     def drain(self, timer: Timer) -> Steps[None]:
         """Drop what the client still sends, until it is gone.
@@ -97,13 +87,13 @@ class Link:
         while (yield from self._receive(timer)):
             pass
 
-    def _take_unsent(self) -> bytes:
+    def _take_unsent(self) -> Octets:
         data = b"".join(self._unsent)
         self._unsent.clear()
-        return self._layer.encrypt(data) if data and self._layer is not None else data
+        return self._link.encrypt(data) if data else data
 
     @staticmethod
-    def _send(data: bytes, timer: Timer) -> Steps[None]:
+    def _send(data: Octets, timer: Timer) -> Steps[None]:
         if not data:
             return
         try:

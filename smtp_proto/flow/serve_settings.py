@@ -68,6 +68,8 @@ class ServeSettings:
         if type(self.security) is not Security:
             members = ", ".join(f"Security.{member.name}" for member in Security)
             raise TypeError(f"security is one of {members}, not a {type(self.security).__name__}")
+        if self.security in (Security.AUTO, Security.MANUAL):
+            raise ValueError(f"security {self.security.value!r} is for clients: say what you offer")
         if self.security is not Security.NONE and self.tls is None:
             raise ValueError(f"security {self.security.value!r} needs tls: what makes the layer")
         # The -PLUS mechanisms need data of TLS that the layer does not give.  RFC 5802 6

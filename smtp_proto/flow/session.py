@@ -1,6 +1,6 @@
 """The client's side of one connection.
 
-The engine, the TLS layer over it, and how octets go to and fro.
+The engine, the link under it, and how octets go to and fro.
 
 Knows how to send, how to wait for a reply, and what each failure means to the caller. Knows no
 order of commands: that is in the flows.
@@ -8,18 +8,19 @@ order of commands: that is in the flows.
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TypeVar
 
 from smtp_proto.engine import (
     NEED_DATA,
     ClientConnection,
-    Protocol,
     RemoteProtocolError,
     ReplyReceived,
-    State,
 )
 from smtp_proto.flow.actions import Receive, Send, Timer
 from smtp_proto.flow.errors import (
+    AuthenticationError,
     CapabilityMissing,
     ConnectionLost,
     MessageTooLarge,
@@ -27,17 +28,17 @@ from smtp_proto.flow.errors import (
     RecipientsRefused,
     ReplyError,
     SMTPError,
-    SMTPTimeout,
-    TLSError,
 )
 from smtp_proto.flow.flow import Steps
-from smtp_proto.flow.timeouts import Phase, Timeouts
+from smtp_proto.flow.link import Link
+from smtp_proto.flow.open_settings import OpenSettings
+from smtp_proto.flow.security import Security
+from smtp_proto.flow.timeouts import Phase
 from smtp_proto.flow.tls import TLSInfo, TLSLayer
 from smtp_proto.wire import (
     AuthResponse,
     Capabilities,
     Command,
-    Limits,
     Octets,
     Reply,
     WireError,
@@ -49,38 +50,53 @@ T = TypeVar("T")
 _REFUSALS = (ReplyError, RecipientsRefused, CapabilityMissing, MessageTooLarge, WireError)
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One way in which AUTO tried to reach the server."""
+
+    port: int
+    security: Security
+    """IMPLICIT or STARTTLS."""
+    error: SMTPError | None
+    """Why it was left; None: the server greeted, and this is the way that is used."""
+
+    def __str__(self) -> str:
+        outcome = "the server greeted" if self.error is None else str(self.error)
+        return f"port {self.port}, {self.security.value}: {outcome}"
+
+
 class Session:
     """A greeted connection to a server, as `OpenSession` returns it and the other flows use it.
 
-    Look: `usable`, `greeting`, `capabilities`, `tls`, `authenticated`. All else is for flows.
+    Look: `usable`, `greeting`, `capabilities`, `tls`, `authenticated`, `attempts`, `settings`. All
+    else is for flows.
     """
 
-    def __init__(
-        self,
-        *,
-        protocol: Protocol,
-        timeouts: Timeouts,
-        limits: Limits,
-        pipelining: bool,
-        chunking: bool,
-        implicit_tls: bool,
-    ) -> None:
-        self.engine = ClientConnection(
-            protocol=protocol, limits=limits, pipelining=pipelining, secure=implicit_tls
-        )
-        self.protocol = protocol
-        self.timeouts = timeouts
-        self._seconds = {phase: timeouts.seconds(phase) for phase in Phase}
-        self.limits = limits
-        self.chunking = chunking
-        self._pipelining_wanted = pipelining
+    def __init__(self, settings: OpenSettings, link: Link, layer: TLSLayer | None = None) -> None:
+        self.settings = settings
+        """What it was opened with."""
+        self.attempts: tuple[Attempt, ...] = ()
+        """The ways that AUTO went; in other modes none."""
         self.greeting: Reply | None = None
         """The server's greeting, once it has come."""
-        self._layer: TLSLayer | None = None
+        self.engine = ClientConnection(
+            protocol=settings.protocol,
+            limits=settings.limits,
+            pipelining=settings.pipelining,
+            secure=layer is not None,
+        )
+        self.protocol = settings.protocol
+        self.timeouts = settings.timeouts
+        self._seconds = {phase: settings.timeouts.seconds(phase) for phase in Phase}
+        self.limits = settings.limits
+        self.chunking = settings.chunking
+        self._pipelining_wanted = settings.pipelining
+        self.name = settings.local_hostname or ""
+        """What EHLO says."""
+        self._link = link
+        self._layer = layer
         self._in_step = False
         self._ended = False
-        self._waiting: Timer | None = None
-        self._heard = 0  # octets since the present wait began
         self.last_words: list[ReplyReceived] = []
         """What the server had said before a send failed."""
 
@@ -131,12 +147,20 @@ class Session:
         except _REFUSALS:
             self._in_step = True
             raise
+        except AuthenticationError as error:
+            # Nothing was said, or the server has said no: another login may do better.
+            self._in_step = not error.tried or (error.reply is not None and error.reply.code >= 400)
+            raise
         self._in_step = True
         return result
 
     def opened(self) -> None:
         """The session has been opened whole: other flows may use it."""
         self._in_step = True
+
+    def timed_out(self, timer: Timer, error: TimeoutError) -> SMTPError:
+        """The error for a wait that took too long."""
+        return self._link.timed_out(timer, error)
 
     def timer(self, phase: Phase) -> Timer:
         """A new wait in this phase."""
@@ -147,12 +171,12 @@ class Session:
 
         Raises ConnectionLost, with the server's last words if it said any, or SMTPTimeout.
         """
-        if self._layer is not None:
-            data = self._layer.encrypt(data)
+        if self._link.encrypted:
+            data = self._link.encrypt(data)
         try:
             yield Send(data, timer)
-        except TimeoutError:
-            raise self.timed_out(timer) from None
+        except TimeoutError as error:
+            raise self._link.timed_out(timer, error) from None
         except OSError as error:
             self.engine.send_failed()
             yield from self._hear_last_words()
@@ -171,21 +195,21 @@ class Session:
 
         Raises ConnectionLost, SMTPTimeout or TLSError.
         """
+        link = self._link
         try:
             data: Octets = yield Receive(timer)
-        except TimeoutError:
-            raise self.timed_out(timer) from None
+        except TimeoutError as error:
+            raise link.timed_out(timer, error) from None
         except OSError as error:
             raise ConnectionLost(
                 f"the connection was lost in phase {timer.phase.value}: {error}"
             ) from error
-        self._count(data, timer)
+        link.count(data, timer)
         ended = not data
-        layer = self._layer
-        if layer is not None and data:
-            data = layer.receive_data(data)
-            ended = layer.closed
-            yield from self.send_if_possible(layer.data_to_send(), timer)  # a key update, say
+        if data and link.encrypted:
+            data, answer = link.decrypt(data)
+            ended = link.closed
+            yield from self._send_if_possible(answer, timer)
         if data:
             self.engine.receive_data(data)
         if ended:
@@ -225,55 +249,31 @@ class Session:
 
     def start_tls(self, layer: TLSLayer) -> Steps[None]:
         """Shake hands over the open stream. Raises TLSError or SMTPTimeout."""
-        timer = self.timer(Phase.TLS)
-        try:
-            yield from self._shake_hands(layer, timer)
-        except TimeoutError:
-            raise self.timed_out(timer) from None
-        except OSError as error:
-            raise TLSError(f"the connection was lost in the TLS handshake: {error}") from error
+        yield from self._link.start_tls(layer, self.timer(Phase.TLS))
         self._layer = layer
-        if self.engine.state is State.TLS:
-            self.engine.tls_started()
-        early = layer.receive_data(b"")
-        if early:
-            self.engine.receive_data(early)
+        self.engine.tls_started()
+        self.hear_pending()
 
-    def _shake_hands(self, layer: TLSLayer, timer: Timer) -> Steps[None]:
-        while True:
-            try:
-                complete = layer.handshake()
-            except TLSError:
-                yield from self.send_if_possible(layer.data_to_send(), timer)  # the alert: why
-                raise
-            outgoing = layer.data_to_send()
-            if outgoing:
-                yield Send(outgoing, timer)
-            if complete:
-                return
-            data: Octets = yield Receive(timer)
-            self._count(data, timer)
-            if not data:
-                raise TLSError(
-                    "the server closed the connection in the TLS handshake: "
-                    "does it speak TLS on this port, and a version that is allowed here?"
-                )
-            layer.receive_data(data)
+    def hear_pending(self) -> None:
+        """Give the engine what has come together with the end of a handshake, or of a tunnel."""
+        pending = self._link.take_pending()
+        if pending:
+            self.engine.receive_data(pending)
 
-    def end_tls(self) -> bytes:
-        """The octets that end TLS (close_notify); b"" on a clear connection."""
-        return self._layer.close() if self._layer is not None else b""
+    def send_if_possible(self, clear: Octets, timer: Timer) -> Steps[None]:
+        """Send octets that nothing depends on."""
+        yield from self._send_if_possible(self._link.encrypt(clear) if clear else clear, timer)
 
-    def send_if_possible(self, data: Octets, timer: Timer) -> Steps[None]:
-        """Send octets that nothing depends on.
+    def send_last(self, timer: Timer) -> Steps[None]:
+        """End TLS, if there is any: the last that is sent."""
+        yield from self._send_if_possible(self._link.close(), timer)
 
-        A failure is not worth an error over the one that is being told.
-        """
+    @staticmethod
+    def _send_if_possible(data: Octets, timer: Timer) -> Steps[None]:
+        """A failure is not worth an error over the one that is being told."""
         if data:
-            try:
+            with suppress(OSError):
                 yield Send(data, timer)
-            except OSError:
-                return
 
     def _hear_last_words(self) -> Steps[None]:
         """Take one look at what the server had said before a send failed."""
@@ -284,12 +284,6 @@ class Session:
                 self.last_words.append(event)
         except SMTPError:
             return
-
-    def _count(self, data: Octets, timer: Timer) -> None:
-        """Take note of how much has come while this timer ran."""
-        if timer is not self._waiting:
-            self._waiting, self._heard = timer, 0
-        self._heard += len(data)
 
     def _broken(self, why: str, phase: Phase) -> SMTPError:
         if self._ended:
@@ -302,8 +296,3 @@ class Session:
             )
         error.phase = phase
         return error
-
-    def timed_out(self, timer: Timer) -> SMTPTimeout:
-        """The error for a wait that took too long."""
-        heard = self._heard if timer is self._waiting else 0
-        return SMTPTimeout(timer.phase, timer.seconds, heard)

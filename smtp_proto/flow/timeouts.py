@@ -14,7 +14,9 @@ class Phase(Enum):
     """What a flow is doing. The value is the name that errors and logs show."""
 
     CONNECT = "connect"
+    PROXY = "proxy"
     TLS = "tls"
+    GREETING_PROBE = "greeting_probe"
     GREETING = "greeting"
     EHLO = "ehlo"
     STARTTLS = "starttls"
@@ -32,6 +34,14 @@ class Phase(Enum):
     __hash__ = object.__hash__  # by identity, which equality is: much faster than by name
 
 
+class TotalTimeout(TimeoutError):
+    """The time of the whole operation is up: `seconds`."""
+
+    def __init__(self, seconds: float | None) -> None:
+        super().__init__("the time of the whole operation is up")
+        self.seconds = seconds
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Seconds for each phase.
@@ -40,7 +50,11 @@ class Timeouts:
     """
 
     connect: float | None = 60.0  # for each address of the host
+    proxy: float | None = 60.0  # one proxy, to the tunnel that it makes
     tls: float | None = 60.0  # one handshake
+    greeting_probe: float | None = (
+        5.0  # AUTO: until a server that is silent is taken for one of TLS
+    )
     greeting: float | None = 300.0  # RFC 5321 4.5.3.2.1
     command: float | None = 300.0  # EHLO, STARTTLS, RSET, VRFY and the like, each
     mail: float | None = 300.0  # RFC 5321 4.5.3.2.2

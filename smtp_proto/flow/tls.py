@@ -5,6 +5,7 @@ A layer that turns octets into octets. Knows no ssl module; adapters bring the l
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -22,12 +23,18 @@ class TLSInfo:
     server_hostname: str | None
     """The name that was sent (SNI) and verified; None on the server's side."""
     verified: bool
-    """Whether the peer's certificate was checked against the trusted ones and.
-
-    By a client, against the name.
-    """
+    """Whether the peer's certificate was checked: against those trusted and, by a client, against
+    the name; or against a fingerprint."""
     peer_certificate: bytes | None = field(repr=False)
     """The peer's own certificate, DER."""
+    not_verified_because: str = ""
+    """Why `verified` is false, for people; "" where it is true."""
+    peer_certificate_chain: tuple[bytes, ...] = field(default=(), repr=False)
+    """What the peer showed, its own certificate first, DER; empty where the interpreter does not
+    tell."""
+    channel_bindings: Mapping[str, bytes] = field(default_factory=dict[str, bytes], repr=False)
+    """What SASL can bind to, by type: "tls-server-end-point" (RFC 5929), "tls-unique" up to TLS 1.2
+    (RFC 5929), "tls-exporter" where the interpreter gives it (RFC 9266)."""
 
 
 class TLSLayer(Protocol):

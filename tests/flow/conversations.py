@@ -21,7 +21,8 @@ from smtp_proto.flow.errors import (
     SMTPError,
 )
 from smtp_proto.flow.mail import SendMail
-from smtp_proto.flow.open import OpenSession, OpenSettings
+from smtp_proto.flow.open import OpenSession
+from smtp_proto.flow.open_settings import OpenSettings
 from smtp_proto.flow.session import Session
 from tests.flow.scripted import CLEAR, Server, Transcript, play, settings
 

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 from smtp_proto.flow.actions import Action, Ask, Connect, Content, Done, Receive, Send, Timer
 from smtp_proto.flow.flow import Flow
-from smtp_proto.flow.open import OpenSession, OpenSettings
+from smtp_proto.flow.open import OpenSession
+from smtp_proto.flow.open_settings import OpenSettings
 from smtp_proto.flow.security import Security
 from smtp_proto.flow.session import Session
+from smtp_proto.flow.tls import TLSLayer
 from smtp_proto.wire import Octets
 
 T = TypeVar("T")
@@ -25,7 +27,13 @@ T = TypeVar("T")
 ENDS = ("EOF", "TIME", "BREAK")
 _ALL_AT_ONCE = 1_000_000
 
-settings = partial(OpenSettings, host="mail.test", port=25, security=Security.NONE)
+
+def never_begun(server_hostname: str) -> TLSLayer:
+    """Stand in for a TLS layer where the server does not let it come to that."""
+    return cast("TLSLayer", server_hostname)
+
+
+settings = partial(OpenSettings, host="mail.test", port=25, security=Security.NONE, tls=never_begun)
 CLEAR = settings()
 
 

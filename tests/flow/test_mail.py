@@ -30,7 +30,7 @@ from smtp_proto.flow.errors import (
     TransientError,
 )
 from smtp_proto.flow.mail import SendMail
-from smtp_proto.flow.open import OpenSettings
+from smtp_proto.flow.open_settings import OpenSettings
 from smtp_proto.flow.session import Session
 from smtp_proto.flow.timeouts import Phase
 from smtp_proto.wire import Limits

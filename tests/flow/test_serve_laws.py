@@ -22,7 +22,8 @@ from smtp_proto.flow.errors import ContentRefused, RecipientsRefused, SenderRefu
 from smtp_proto.flow.flow import Flow
 from smtp_proto.flow.handler import Handler, ServerSession
 from smtp_proto.flow.mail import SendMail
-from smtp_proto.flow.open import OpenSession, OpenSettings
+from smtp_proto.flow.open import OpenSession
+from smtp_proto.flow.open_settings import OpenSettings
 from smtp_proto.flow.security import Security
 from smtp_proto.flow.serve import ServeSettings
 from smtp_proto.flow.simple import noop, reset, verify

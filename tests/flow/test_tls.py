@@ -34,7 +34,8 @@ from smtp_proto.flow.errors import (
     TLSError,
 )
 from smtp_proto.flow.mail import SendMail
-from smtp_proto.flow.open import OpenSession, OpenSettings
+from smtp_proto.flow.open import OpenSession
+from smtp_proto.flow.open_settings import OpenSettings
 from smtp_proto.flow.security import Security
 from smtp_proto.flow.session import Session
 from smtp_proto.flow.simple import noop
