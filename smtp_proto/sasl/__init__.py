@@ -24,6 +24,7 @@ from smtp_proto.sasl.mechanism import (
     FetchIdentity,
     FetchPassword,
     FetchSecret,
+    KerberosCredentials,
     Mechanism,
     Question,
     Rejected,
@@ -33,8 +34,9 @@ from smtp_proto.sasl.mechanism import (
     Step,
     Strength,
     TokenCredentials,
+    TokenSource,
 )
-from smtp_proto.sasl.policy import Choice, Policy, choose
+from smtp_proto.sasl.policy import Choice, Policy, choose, may_try_another
 from smtp_proto.sasl.registry import CLIENT_MECHANISMS, MECHANISMS, SERVER_MECHANISMS
 from smtp_proto.sasl.saslprep import saslprep
 from smtp_proto.sasl.scram_secret import ITERATIONS, MINIMUM_ITERATIONS, ScramSecret
@@ -64,6 +66,7 @@ __all__ = [
     "FetchIdentity",
     "FetchPassword",
     "FetchSecret",
+    "KerberosCredentials",
     "Mechanism",
     "Policy",
     "Question",
@@ -76,6 +79,8 @@ __all__ = [
     "Step",
     "Strength",
     "TokenCredentials",
+    "TokenSource",
     "choose",
+    "may_try_another",
     "saslprep",
 ]

@@ -5,13 +5,12 @@ the server proves nothing, and whoever sees an exchange, or poses as the server,
 number of passwords on it.
 """
 
-import hashlib
 import hmac
 import re
-from functools import partial
 from typing import ClassVar
 
 from smtp_proto.sasl.errors import SASLError
+from smtp_proto.sasl.hashes import hmac_md5, is_available, require_hash
 from smtp_proto.sasl.mechanism import (
     NO_CLIENT_CONTEXT,
     WRONG_CREDENTIALS,
@@ -34,12 +33,9 @@ from smtp_proto.sasl.mechanism import (
     require_own_identity,
 )
 
-# It is the mechanism that asks for MD5: a build that forbids it for security may still have it.
-_MD5 = partial(hashlib.md5, usedforsecurity=False)
-
 
 def _digest(password: bytes, challenge: bytes) -> bytes:
-    return hmac.new(password, challenge, _MD5).hexdigest().encode()
+    return hmac_md5(password, challenge).hex().encode()
 
 
 # Response: the user name, a space, and a digest of 16 octets in lower-case hexadecimal.
@@ -70,6 +66,7 @@ class CramMD5Client:
         self, credentials: AnyCredentials, _context: ClientContext = NO_CLIENT_CONTEXT
     ) -> None:
         own = require(Credentials, credentials)
+        require_hash("md5")
         require_own_identity(own)
         self._identity = encode_identity(own.authentication_identity)
         self._password = encode_password(own.password)  # empty once it was used
@@ -132,4 +129,4 @@ class CramMD5Server:
         return Accepted(self._identity, self._identity) if right and password else WRONG_CREDENTIALS
 
 
-CRAM_MD5 = Mechanism(CramMD5Client, CramMD5Server, Strength.WEAK)
+CRAM_MD5 = Mechanism(CramMD5Client, CramMD5Server if is_available("md5") else None, Strength.WEAK)

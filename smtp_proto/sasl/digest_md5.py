@@ -9,7 +9,6 @@ number of passwords on it.
     response-auth       rspauth=...         to which the client answers with nothing
 """
 
-import hashlib
 import hmac
 import re
 from base64 import b64encode
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from smtp_proto.sasl.errors import SASLError
+from smtp_proto.sasl.hashes import is_available, md5, require_hash
 from smtp_proto.sasl.mechanism import (
     NO_CLIENT_CONTEXT,
     OUT_OF_ORDER,
@@ -110,10 +110,6 @@ class _Directives:
 # --- The digests ---------------------------------------------------------------------------------
 
 
-def _md5(octets: bytes) -> bytes:
-    return hashlib.md5(octets, usedforsecurity=False).digest()
-
-
 def _octets(text: str) -> bytes:
     """Return a name or a password as it is hashed. RFC 2831 2.1.2.1"""
     if max(text, default="") <= "\xff":
@@ -135,18 +131,18 @@ class _Exchange:
     def digests(self, password: str) -> tuple[bytes, bytes]:
         """Return the `response` of the client and the `rspauth` of the server."""
         # RFC 2831 2.1.2.1
-        secret = _md5(b":".join((_octets(self.username), self.realm, _octets(password))))
+        secret = md5(b":".join((_octets(self.username), self.realm, _octets(password))))
         a1 = [secret, self.nonce, self.cnonce, *([self.authzid] if self.authzid else [])]
-        key = _md5(b":".join(a1)).hex().encode()
+        key = md5(b":".join(a1)).hex().encode()
         return (
             self._digest(key, b"AUTHENTICATE:" + self.digest_uri),
             self._digest(key, b":" + self.digest_uri),  # RFC 2831 2.1.3
         )
 
     def _digest(self, key: bytes, a2: bytes) -> bytes:
-        hashed = _md5(a2).hex().encode()
+        hashed = md5(a2).hex().encode()
         parts = (key, self.nonce, _FIRST, self.cnonce, b"auth", hashed)
-        return _md5(b":".join(parts)).hex().encode()
+        return md5(b":".join(parts)).hex().encode()
 
 
 # --- The client ----------------------------------------------------------------------------------
@@ -174,6 +170,7 @@ class DigestMD5Client:
         self, credentials: AnyCredentials, context: ClientContext = NO_CLIENT_CONTEXT
     ) -> None:
         own = require(Credentials, credentials)
+        require_hash("md5")
         encode_identity(own.authentication_identity)
         encode_password(own.password)
         if not context.hostname:
@@ -348,4 +345,9 @@ def _take_nothing_more(_message: bytes) -> Step:
     return OUT_OF_ORDER
 
 
-DIGEST_MD5 = Mechanism(DigestMD5Client, DigestMD5Server, Strength.WEAK, by_name_only=True)
+DIGEST_MD5 = Mechanism(
+    DigestMD5Client,
+    DigestMD5Server if is_available("md5") else None,
+    Strength.WEAK,
+    by_name_only=True,
+)

@@ -15,7 +15,7 @@ Then name it in `registry.py`.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import ClassVar, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -60,6 +60,34 @@ class TokenCredentials:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenSource:
+    """Who logs in, and where to get the access token: tokens do not last.
+
+    Nothing here calls `fetch`: who wants to log in does, and then goes on with `TokenCredentials`.
+    With a source alone, `choose()` tells whether a token would be of use before one is fetched.
+    """
+
+    kind: ClassVar[str] = "a source of tokens"
+
+    authentication_identity: str
+    fetch: Callable[[], str | Awaitable[str]] = field(repr=False)
+    """Returns a token, or in a world that awaits, a promise of one. It is asked for each login,
+    and once more when the server has refused what it gave: that token must not come again."""
+
+
+@dataclass(frozen=True, slots=True)
+class KerberosCredentials:
+    """Whoever the Kerberos tickets of this process are for, as `kinit` gets them.
+
+    The authorization identity is the identity to act as; empty: the one of the tickets.
+    """
+
+    kind: ClassVar[str] = "Kerberos tickets"
+
+    authorization_identity: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ExternalCredentials:
     """Nothing: the server knows the client by other means, its TLS certificate say.
 
@@ -81,7 +109,12 @@ class AnonymousCredentials:
 
 
 AnyCredentials: TypeAlias = (
-    Credentials | TokenCredentials | ExternalCredentials | AnonymousCredentials
+    Credentials
+    | TokenCredentials
+    | TokenSource
+    | KerberosCredentials
+    | ExternalCredentials
+    | AnonymousCredentials
 )
 
 
@@ -97,7 +130,8 @@ class ClientContext:
     channel_bindings: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
     """The data of this connection's TLS for each binding type ("tls-exporter"). RFC 5929, 9266"""
     offered: frozenset[str] | None = None
-    """The names that the server offers; None: it is not known. `choose()` fills it in."""
+    """The names that the server offers, but for those that it then did not keep to; None: it is
+    not known. `choose()` fills it in."""
     service: str = "smtp"
     """What kind of server it is, by the name that GSSAPI has for it. RFC 4954 4"""
     hostname: str = ""
@@ -196,6 +230,15 @@ class ExplainsRefusal(Protocol):
     @property
     def refusal(self) -> str:
         """What the server said, on one line that any terminal or log can take; "": nothing."""
+        ...
+
+    @property
+    def refusal_fields(self) -> Mapping[str, str]:
+        """What it said of that in a form for programs, by name; it may be empty.
+
+        Of a token: "status", "scope" and "openid-configuration" (RFC 7628 3.2.2), those that came.
+        They are the server's claims: escaped, but for the rest whatever it likes.
+        """
         ...
 
 
@@ -369,10 +412,14 @@ class Strength(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Mechanism:
-    """A mechanism as the registry has it: both sides, and what it is worth."""
+    """A mechanism as the registry has it: both sides, and what it is worth.
+
+    A client can use one of your own: `choose()` takes it among its `mechanisms`.
+    """
 
     client: ClientFactory
-    server: ServerFactory
+    server: ServerFactory | None
+    """None: it cannot be offered here."""
     strength: Strength
     by_name_only: bool = False
     """Whether a client uses it only if the policy allows it by name."""

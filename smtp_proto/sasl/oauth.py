@@ -8,9 +8,13 @@ from, nor what the server's explanation means.
     client    a dummy, so that the server can refuse
 """
 
+import json
 import re
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from contextlib import suppress
+from types import MappingProxyType
+from typing import ClassVar, cast
 
 from smtp_proto.sasl.errors import SASLError
 from smtp_proto.sasl.mechanism import (
@@ -27,11 +31,14 @@ from smtp_proto.sasl.mechanism import (
     ServerContext,
     Step,
     TokenCredentials,
+    TokenSource,
     require,
 )
 from smtp_proto.wire.errors import escaped
 
 _LONGEST_EXPLANATION = 1000  # characters; what is known of are some 200
+_FIELDS = ("status", "scope", "openid-configuration")  # RFC 7628 3.2.2
+_NO_FIELDS: Mapping[str, str] = MappingProxyType({})
 
 # The message separates its fields with %x01: a token with control characters could add some.
 
@@ -46,35 +53,44 @@ def _checked_token(token: str) -> str:
 
 
 class TokenClient(ABC):
-    """Sends the token at once. If the server explains itself, `refusal` has what it says."""
+    """Sends the token at once. If the server explains itself, `refusal` has what it says.
+
+    Made of a `TokenSource` it only tells that it could be used, and cannot be started.
+    """
 
     name: ClassVar[str]
     reveals_password: ClassVar[bool] = True
     dummy: ClassVar[bytes]
     """What answers the server's explanation."""
-    __slots__ = ("_message", "_token", "refusal")
+    __slots__ = ("_message", "_token", "refusal", "refusal_fields")
 
     def __init__(
         self, credentials: AnyCredentials, context: ClientContext = NO_CLIENT_CONTEXT
     ) -> None:
-        own = require(TokenCredentials, credentials)
-        self._token = _checked_token(own.token)
-        self._message = self._encode(own.authentication_identity, self._token, context)
+        if isinstance(credentials, TokenSource):
+            identity, self._token = credentials.authentication_identity, ""
+        else:
+            own = require(TokenCredentials, credentials)
+            identity, self._token = own.authentication_identity, _checked_token(own.token)
+        self._message = self._encode(identity, self._token, context)
         self.refusal = ""
+        self.refusal_fields: Mapping[str, str] = _NO_FIELDS
 
     @abstractmethod
     def _encode(self, identity: str, token: str, context: ClientContext, /) -> bytes:
         """Return the message."""
 
     def start(self) -> bytes:
-        """Return the message."""
+        """Return the message. Raises SASLError if there is no token yet."""
+        if not self._token:
+            raise SASLError("the token has to be fetched first")
         return self._message
 
     def respond(self, challenge: bytes) -> bytes:
         """Take the explanation, and return the dummy. Raises SASLError for a second one."""
-        if self.refusal:
+        if self.refusal or not self._token:
             raise SASLError(f"the server asks for more than {self.name} has to say")
-        self.refusal = self._readable(challenge) or "no reason given"
+        self._take_explanation(challenge)
         return self.dummy
 
     def finish(self) -> None:
@@ -82,8 +98,26 @@ class TokenClient(ABC):
         if self.refusal:
             raise SASLError(f"the server reports success after it refused: {self.refusal}")
 
-    def _readable(self, explanation: bytes) -> str:
-        text = explanation.decode(errors="backslashreplace").replace(self._token, "(the token)")
+    def _take_explanation(self, explanation: bytes) -> None:
+        parsed: object = None
+        text = explanation.decode(errors="backslashreplace")
+        # Whatever is no JSON, or JSON of no use, is shown as it is. JSON is written anew, so that
+        # no other way to write its letters can hide the token.
+        with suppress(ValueError, RecursionError):
+            parsed = json.loads(explanation)
+            text = json.dumps(parsed, ensure_ascii=False, separators=(",", ":"))
+        self.refusal = self._readable(text) or "no reason given"
+        if isinstance(parsed, dict):
+            values = cast("dict[str, object]", parsed)
+            self.refusal_fields = {
+                name: self._readable(value)
+                for name in _FIELDS
+                if isinstance(value := values.get(name), str)
+            }
+
+    def _readable(self, text: str) -> str:
+        for form in (self._token, json.dumps(self._token)[1:-1]):
+            text = text.replace(form, "(the token)")
         return escaped(text)[:_LONGEST_EXPLANATION]
 
 

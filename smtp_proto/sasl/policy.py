@@ -4,8 +4,9 @@ Knows what may go over a connection with TLS and over one without, and which mec
 Must not know how a mechanism works, nor how the connection came to have TLS.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from smtp_proto.sasl.errors import SASLError
 from smtp_proto.sasl.mechanism import (
@@ -47,12 +48,38 @@ class Policy:
         return rank, -mechanism.strength
 
 
+NONE_EXCLUDED: Mapping[str, str] = MappingProxyType({})
+
+# What the server says of the mechanism, or of the form of a message: never of who logs in.
+# RFC 4954 4, 6
+_NOT_ABOUT_CREDENTIALS = frozenset(
+    {
+        500,  # a response was longer than the server takes
+        501,  # a response was not understood
+        504,  # the mechanism is offered, and yet not there
+        534,  # the mechanism is too weak for this user
+        538,  # the mechanism needs TLS
+    }
+)
+
+
+def may_try_another(reply_code: int) -> bool:
+    """Whether the next mechanism may be tried with the same credentials after this refusal.
+
+    After 535 it may not: the credentials are wrong, and a weaker mechanism would only show them.
+    Nor after 432, which asks for the password as it is, nor after any other. Ask only about a
+    reply that refuses: where the client cancelled ("*") because the server broke the mechanism,
+    nothing else may be tried, whatever the server says to that.
+    """
+    return reply_code in _NOT_ABOUT_CREDENTIALS
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """The mechanism to use, if any, and why each other one was passed over.
 
-    `passed_over` has a name and a reason, for people, for each mechanism that the server offers
-    or the policy names.
+    `passed_over` has a name and a reason, for people, for each mechanism that the server offers,
+    the policy names, or the caller excludes.
     """
 
     mechanism: ClientMechanism | None
@@ -67,21 +94,32 @@ def choose(
     *,
     context: ClientContext = NO_CLIENT_CONTEXT,
     mechanisms: Iterable[Mechanism] = MECHANISMS,
+    excluded: Mapping[str, str] = NONE_EXCLUDED,
 ) -> Choice:
     """Choose the strongest mechanism that server, policy and credentials admit.
 
-    A token is used by the mechanisms for tokens and by no other, and they use nothing else.
+    A token is used by the mechanisms for tokens and by no other, and they use nothing else. For a
+    `TokenSource` the choice is only made: fetch the token, and choose again with it.
     `offered` are the names that the server offers, in capitals; `secure` tells whether the
-    connection has TLS. If what was chosen fails, another choice is the caller's decision: to try
-    a weaker mechanism with the same credentials gives them to whoever made the stronger one fail.
+    connection has TLS. Of two `mechanisms` of one name the first counts.
+
+    If what was chosen fails, ask `may_try_another()` whether to choose once more, with its name
+    and why it failed in `excluded`. It must not be done for any other reason: to try a weaker
+    mechanism with the same credentials gives them to whoever made the stronger one fail.
     """
     reasons = dict.fromkeys(sorted(policy.allowed or ()), "the server does not offer it")
     reasons |= dict.fromkeys(offered, "it is not known here")
+    reasons |= excluded
+    # A -PLUS form that was refused counts as not offered. If somebody on the way refused it, the
+    # server learns of that from the next mechanism.  RFC 5802 6
+    left = frozenset(offered) - excluded.keys()
+    context = replace(context, offered=left)
+    known: dict[str, Mechanism] = {}
+    for mechanism in mechanisms:
+        known.setdefault(mechanism.name, mechanism)
+    candidates = [mechanism for name, mechanism in known.items() if name in left]
     chosen: ClientMechanism | None = None
-    context = replace(context, offered=frozenset(offered))
-    for mechanism in sorted(mechanisms, key=policy.preference):
-        if mechanism.name not in offered:
-            continue
+    for mechanism in sorted(candidates, key=policy.preference):
         verdict = (
             _judge(mechanism, policy, credentials, secure, context)
             if chosen is None

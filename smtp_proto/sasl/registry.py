@@ -37,6 +37,6 @@ CLIENT_MECHANISMS: Mapping[str, ClientFactory] = MappingProxyType(
     {mechanism.name: mechanism.client for mechanism in MECHANISMS}
 )
 SERVER_MECHANISMS: Mapping[str, ServerFactory] = MappingProxyType(
-    {mechanism.name: mechanism.server for mechanism in MECHANISMS}
+    {each.name: each.server for each in MECHANISMS if each.server is not None}
 )
 """What a server can do: it offers what it names, never all of this."""

@@ -22,6 +22,7 @@ from typing import ClassVar
 
 from smtp_proto.sasl.errors import SASLError
 from smtp_proto.sasl.gs2 import GS2Header, decode_saslname, encode_saslname
+from smtp_proto.sasl.hashes import is_available, require_hash
 from smtp_proto.sasl.mechanism import (
     NO_CLIENT_CONTEXT,
     OUT_OF_ORDER,
@@ -47,8 +48,9 @@ from smtp_proto.wire.errors import shown
 
 _PLUS = "-PLUS"
 
-# The first that this connection has is used. RFC 9266 3; tls-unique is the weakest: it is only
-# unique where the handshake was of a kind that cannot be told from here (RFC 7677 4).
+# The first that this connection has is used. There is no way to ask which ones the server knows.
+# tls-exporter is what TLS 1.3 has (RFC 9266 3). tls-unique ends with TLS 1.2, and is the weakest:
+# it is only unique where the handshake was of a kind that cannot be told from here (RFC 7677 4).
 _BINDING_TYPES = ("tls-exporter", "tls-server-end-point", "tls-unique")
 
 
@@ -155,8 +157,9 @@ class ScramClient:
         own = require(Credentials, credentials)
         identity = prepare_identity(own.authentication_identity)
         prepare_password(own.password)  # better refused now than in the middle of the exchange
-        flag, self._binding_data = _choose_binding(self.name, context)
         self._mechanism = self.name.removesuffix(_PLUS)
+        require_hash(HASHES[self._mechanism])
+        flag, self._binding_data = _choose_binding(self.name, context)
         self._allowed_iterations = context.iterations
         authzid = own.authorization_identity
         # RFC 4954 4
@@ -327,13 +330,18 @@ class ScramServer:
         if bool(type_) is not plus:
             return f"the client asks for {self.name}, and its message is not of it"
         if plus:
-            return "" if type_ in bindings else f"there is no channel binding {shown(type_)}"
-        offered = self._context.offered
-        plus_is_offered = bool(bindings) if offered is None else self.name + _PLUS in offered
-        if self._header.flag == "y" and plus_is_offered:
+            return "" if bindings.get(type_) else f"there is no channel binding {shown(type_)}"
+        if self._header.flag == "y" and self._offers_binding():
             # RFC 5802 6
             return "somebody hid from the client that channel binding is offered"
         return ""
+
+    def _offers_binding(self) -> bool:
+        """Whether it is, with any hash: who hides one -PLUS form can also choose the hash."""
+        offered = self._context.offered
+        if offered is None:
+            return any(self._context.channel_bindings.values())
+        return any(name.startswith("SCRAM-") and name.endswith(_PLUS) for name in offered)
 
     def _take_client_final(self, secret: ScramSecret, message: bytes) -> Step:
         without_proof, _, proof = message.rpartition(b",p=")
@@ -389,7 +397,8 @@ def _named(full_name: str, strength: Strength) -> Mechanism:
         name: ClassVar[str] = full_name
         __slots__ = ()
 
-    return Mechanism(Client, Server, strength)
+    hash_ = HASHES[full_name.removesuffix(_PLUS)]
+    return Mechanism(Client, Server if is_available(hash_) else None, strength)
 
 
 SCRAM_PLUS = tuple(_named(name + _PLUS, Strength.BOUND) for name in HASHES)

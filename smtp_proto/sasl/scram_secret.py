@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from smtp_proto.sasl.errors import SASLError
 from smtp_proto.sasl.saslprep import prepare_password
 
 HASHES: Mapping[str, str] = MappingProxyType(
@@ -22,16 +23,24 @@ HASHES: Mapping[str, str] = MappingProxyType(
 )
 """The hash of each mechanism by its name in `hashlib`; the strongest first."""
 
-_MECHANISM_OF_SIZE = {hashlib.new(hash_).digest_size: name for name, hash_ in HASHES.items()}
+_MECHANISM_OF_SIZE = {64: "SCRAM-SHA-512", 32: "SCRAM-SHA-256", 20: "SCRAM-SHA-1"}
 
 MINIMUM_ITERATIONS = 4096  # RFC 5802 5.1, 7677 4
 ITERATIONS = 100_000  # up to a tenth of a second. RFC 7677 4
 
 
 def derive_keys(mechanism: str, password: str, salt: bytes, iterations: int) -> tuple[bytes, bytes]:
-    """Return ClientKey and ServerKey. Raises SASLError for a password that SASLprep refuses."""
+    """Return ClientKey and ServerKey.
+
+    Raises SASLError for a password that SASLprep refuses, and where this Python does not hash:
+    some builds have rules of their own for the hash or the salt.
+    """
     hash_ = HASHES[mechanism]
-    salted = hashlib.pbkdf2_hmac(hash_, prepare_password(password), salt, iterations)
+    prepared = prepare_password(password)
+    try:
+        salted = hashlib.pbkdf2_hmac(hash_, prepared, salt, iterations)
+    except ValueError:
+        raise SASLError(f"this Python refuses to hash a password for {mechanism}") from None
     # RFC 5802 3
     return hmac.digest(salted, b"Client Key", hash_), hmac.digest(salted, b"Server Key", hash_)
 

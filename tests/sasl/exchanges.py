@@ -26,6 +26,7 @@ from smtp_proto.sasl.mechanism import (
     FetchIdentity,
     FetchPassword,
     FetchSecret,
+    Mechanism,
     Question,
     Rejected,
     ServerContext,
@@ -64,6 +65,11 @@ _CREDENTIALS: Mapping[str, CredentialsOf] = {
 
 def credentials_for(name: str, identity: str, secret: str) -> AnyCredentials:
     return _CREDENTIALS.get(name, Credentials)(identity, secret)
+
+
+def server_of(mechanism: Mechanism, context: ServerContext = SERVER_CONTEXT) -> ServerMechanism:
+    assert mechanism.server is not None
+    return mechanism.server(context)
 
 
 def scram_client(name: str, credentials: Credentials, context: ClientContext) -> ScramClient:

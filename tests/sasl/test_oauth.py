@@ -1,6 +1,8 @@
 """XOAUTH2, and OAUTHBEARER of RFC 7628."""
 
 import base64
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -20,10 +22,12 @@ from smtp_proto.sasl.mechanism import (
     ExplainsRefusal,
     Rejected,
     TokenCredentials,
+    TokenSource,
 )
 from smtp_proto.sasl.oauthbearer import OAuthBearerClient, OAuthBearerServer
 from smtp_proto.sasl.plain import PlainClient
 from smtp_proto.sasl.xoauth2 import XOAuth2Client, XOAuth2Server
+from smtp_proto.wire.errors import escaped
 from tests.sasl.exchanges import IDENTITIES, SERVER_CONTEXT, TOKENS
 
 TOKEN = TokenCredentials("tim@example.org", "canary-7c1")
@@ -39,7 +43,8 @@ SERVERS = pytest.mark.parametrize(
 
 # --- The examples of the RFC ---------------------------------------------------------------------
 
-# RFC 7628 4.1 and 4.3, as they stand there in base64. The one in 4.4 has a header that is none.
+# RFC 7628 4.1, 4.3 and 4.4, as they stand there in base64. What the client of 4.4 says has a header
+# that is none.
 MESSAGES = {
     143: (
         "bixhPXVzZXJAZXhhbXBsZS5jb20sAWhvc3Q9c2VydmVyLmV4YW1wbGUuY29tAXBvcnQ9MTQzAWF1dGg9QmVhcmVyI"
@@ -64,6 +69,62 @@ def test_the_example_of_the_rfc(port: int) -> None:
     server = OAuthBearerServer(replace(SERVER_CONTEXT, hostname="server.example.com"))
     assert server.start(message) == CheckToken(OF_EXAMPLE)
     assert server.answer(True) == Accepted("user@example.com", "user@example.com")
+
+
+# RFC 7628 4.3, 4.4
+@pytest.mark.parametrize(
+    ("explanation", "fields", "readable"),
+    [
+        (
+            (
+                "eyJzdGF0dXMiOiJpbnZhbGlkX3Rva2VuIiwic2NvcGUiOiJleGFtcGxlX3Njb3BlIiwib3BlbmlkLWNvbm"
+                "ZpZ3VyYXRpb24iOiJodHRwczovL2V4YW1wbGUuY29tLy53ZWxsLWtub3duL29wZW5pZC1jb25maWd1cmF0"
+                "aW9uIn0="
+            ),
+            {
+                "status": "invalid_token",
+                "scope": "example_scope",
+                "openid-configuration": "https://example.com/.well-known/openid-configuration",
+            },
+            (
+                '{"status":"invalid_token","scope":"example_scope","openid-configuration":'
+                '"https://example.com/.well-known/openid-configuration"}'
+            ),
+        ),
+        (
+            (
+                "eyJzdGF0dXMiOiJpbnZhbGlkX3Rva2VuIiwic2NoZW1lcyI6ImJlYXJlciBtYWMiLCJzY29wZSI6Imh0dH"
+                "BzOi8vbWFpbC5leGFtcGxlLmNvbS8ifQ=="
+            ),
+            {"status": "invalid_token", "scope": "https://mail.example.com/"},
+            (
+                '{"status":"invalid_token","schemes":"bearer mac",'
+                '"scope":"https://mail.example.com/"}'
+            ),
+        ),
+    ],
+)
+def test_the_refusals_of_the_rfc(
+    explanation: str, fields: Mapping[str, str], readable: str
+) -> None:
+    client = OAuthBearerClient(OF_EXAMPLE)
+    client.start()
+    assert client.respond(base64.b64decode(explanation)) == base64.b64decode("AQ==")
+    assert client.refusal_fields == fields
+    assert client.refusal == readable
+
+
+# RFC 7628 4.2
+def test_another_scheme_is_no_bearer_token() -> None:
+    message = (
+        "bixhPXVzZXJAZXhhbXBsZS5jb20sAWhvc3Q9ZXhhbXBsZS5jb20BcG9ydD0xNDMBYXV0aD1PQXV0aCByZWFsbT0iRX"
+        "hhbXBsZSIsb2F1dGhfY29uc3VtZXJfa2V5PSI5ZGpkajgyaDQ4ZGpzOWQyIixvYXV0aF90b2tlbj0ia2trOWQ3ZGgz"
+        "azM5c2p2NyIsb2F1dGhfc2lnbmF0dXJlX21ldGhvZD0iSE1BQy1TSEExIixvYXV0aF90aW1lc3RhbXA9IjEzNzEzMT"
+        "IwMSIsb2F1dGhfbm9uY2U9IjdkOGYzZTRhIixvYXV0aF9zaWduYXR1cmU9IlRtOTBJR0VnY21WaGJDQnphV2R1WVhS"
+        "MWNtVSUzRCIBAQ=="
+    )
+    server = OAuthBearerServer(SERVER_CONTEXT)
+    assert server.start(base64.b64decode(message)) == Challenge(OAuthBearerServer.explanation)
 
 
 def test_who_has_no_token_is_told_what_one_should_be_like() -> None:
@@ -144,6 +205,7 @@ def test_the_servers_explanation_is_kept(
     client.start()
     assert isinstance(client, ExplainsRefusal)
     assert client.refusal == ""
+    assert client.refusal_fields == {}
     client.finish()
     assert client.respond(EXPLANATION) == dummy
     assert client.refusal == EXPLANATION.decode()
@@ -168,6 +230,15 @@ def test_most_mechanisms_have_none() -> None:
         ("\u202e".encode(), r"\u202e"),
         (b"no canary-7c1, no (canary-7c1)", "no (the token), no ((the token))"),
         (b"x" * 12_288, "x" * 1000),
+        (b"[" * 12_288, "[" * 1000),
+        (b"1" * 12_288, "1" * 1000),
+        (b'["status"]', '["status"]'),
+        (rb'"\u0063anary-7c1"', '"(the token)"'),
+        (b'{"status":"401"', '{"status":"401"'),
+        (b'{"status":401,"scope":null,"other":["x"]}', '{"status":401,"scope":null,"other":["x"]}'),
+        (b'{"x":1E999}', '{"x":Infinity}'),
+        (rb'{"a":"\u0063anary-7c1"}', '{"a":"(the token)"}'),
+        (rb'{"a":"\ud800\u001b"}', r'{"a":"\ud800\u001b"}'),
     ],
 )
 def test_the_explanation_can_be_shown(
@@ -176,6 +247,39 @@ def test_the_explanation_can_be_shown(
     client = make(TOKEN)
     client.respond(explanation)
     assert client.refusal == refusal
+    assert client.refusal_fields == {}
+
+
+@CLIENTS
+def test_the_fields_of_a_refusal_can_be_shown(
+    make: type[XOAuth2Client | OAuthBearerClient],
+) -> None:
+    client = make(TOKEN)
+    assert client.refusal_fields == {}
+    client.respond(
+        b'{"status":"\\u001b[2J","scope":"%s","openid-configuration":"canary-\\u0037c1","error":"x"}'
+        % (b"x" * 5000)
+    )
+    assert client.refusal_fields == {
+        "status": r"\x1b[2J",
+        "scope": "x" * 1000,
+        "openid-configuration": "(the token)",
+    }
+
+
+def test_depth_is_no_trouble() -> None:
+    for depth in (*range(1, 3000, 7), *range(900, 1000), 6000):
+        client = OAuthBearerClient(TOKEN)
+        client.respond(b'{"status":"401","more":' + b"[" * depth + b"]" * depth + b"}")
+        assert client.refusal.startswith('{"status":"401","more":[')
+        assert client.refusal_fields in ({"status": "401"}, {})
+
+
+def test_a_token_can_be_hidden_by_what_json_escapes() -> None:
+    client = OAuthBearerClient(TokenCredentials("tim", 'can"ary\\/'))
+    client.respond(rb'{"status":"can\"ary\\\/","can\"ary\\/":1}')
+    assert client.refusal == '{"status":"(the token)","(the token)":1}'
+    assert client.refusal_fields == {"status": "(the token)"}
 
 
 @CLIENTS
@@ -188,6 +292,52 @@ def test_whatever_the_explanation_is(
     assert client.refusal.isprintable()
     assert 0 < len(client.refusal) <= 1000
     assert "canary" not in client.refusal
+
+
+@CLIENTS
+@given(
+    refusal=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    ),
+    status=st.text(),
+    scope=st.text() | st.integers(),
+)
+def test_whatever_the_fields_are(
+    make: type[XOAuth2Client | OAuthBearerClient],
+    refusal: object,
+    status: str,
+    scope: str | int,
+) -> None:
+    client = make(TOKEN)
+    client.respond(json.dumps({"status": status, "scope": scope, "more": refusal}).encode())
+    assert client.refusal.startswith('{"status":"')
+    assert set(client.refusal_fields) == {"status", *(["scope"] if isinstance(scope, str) else [])}
+    assert client.refusal_fields["status"] == escaped(status)
+    for shown in (client.refusal, *client.refusal_fields.values()):
+        assert shown.isprintable()
+        assert len(shown) <= 1000
+
+
+# --- A source of tokens --------------------------------------------------------------------------
+
+
+@CLIENTS
+def test_a_source_of_tokens_is_not_asked_here(
+    make: type[XOAuth2Client | OAuthBearerClient],
+) -> None:
+    def fetch() -> str:
+        raise AssertionError("it is for others to ask")
+
+    client = make(TokenSource("tim", fetch))
+    with pytest.raises(SASLError, match="has to be fetched first"):
+        client.start()
+    with pytest.raises(SASLError, match="more than"):
+        client.respond(b"{}")
+    assert client.refusal == ""
+    with pytest.raises(SASLError, match="control characters"):
+        make(TokenSource("t\x01im", fetch))
+    assert "fetch" not in repr(TokenSource("tim", fetch))
 
 
 # --- The server ----------------------------------------------------------------------------------

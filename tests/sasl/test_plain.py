@@ -24,6 +24,7 @@ PROXY_CONTEXT = ServerContext("mx.example.org", lambda: bytes(16), proxy_authori
     [
         (Credentials("tim", "tanstaaftanstaaf"), b"\0tim\0tanstaaftanstaaf"),  # RFC 4616 4
         (Credentials("Kurt", "xipj3plmq", "Ursel"), b"Ursel\0Kurt\0xipj3plmq"),  # RFC 4616 4
+        (Credentials("test", "1234", "test"), b"test\0test\x001234"),  # RFC 4954 4.1
         (Credentials("jörg", "grün €"), "\0jörg\0grün €".encode()),
     ],
 )

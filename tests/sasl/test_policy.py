@@ -1,6 +1,6 @@
 """The policy: the strongest mechanism that is allowed, and a reason for each other one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import ClassVar
 
@@ -14,18 +14,21 @@ from smtp_proto.sasl.mechanism import (
     AnonymousCredentials,
     AnyCredentials,
     ClientContext,
+    ClientMechanism,
     Credentials,
     ExternalCredentials,
+    KerberosCredentials,
     Mechanism,
+    Rejected,
     ServerContext,
     Strength,
     TokenCredentials,
+    TokenSource,
     require,
 )
-from smtp_proto.sasl.plain import PlainServer
-from smtp_proto.sasl.policy import Choice, Policy, choose
+from smtp_proto.sasl.policy import NONE_EXCLUDED, Choice, Policy, choose, may_try_another
 from smtp_proto.sasl.registry import CLIENT_MECHANISMS, MECHANISMS
-from tests.sasl.exchanges import CLIENT_CONTEXT
+from tests.sasl.exchanges import CLIENT_CONTEXT, SERVER_CONTEXT, scram_server
 
 CREDENTIALS = Credentials("tim", "secret")
 
@@ -156,6 +159,7 @@ DEFAULT = Policy()
 EVERY = tuple(sorted(CLIENT_MECHANISMS))
 UNBOUND = replace(CLIENT_CONTEXT, channel_bindings={})
 TOKEN = TokenCredentials("tim", "secret")
+SOURCE = TokenSource("tim", lambda: "secret")
 
 
 def chosen(
@@ -214,6 +218,15 @@ def test_a_token_is_for_the_mechanisms_for_tokens(policy: Policy) -> None:
     assert ranking(TOKEN, replace(policy, allow_cleartext=True), secure=False) == TOKENS
     _, passed_over = told(choose(policy, ["PLAIN", "SCRAM-SHA-256"], TOKEN, secure=True))
     assert passed_over["PLAIN"] == passed_over["SCRAM-SHA-256"] == NO_PASSWORD
+
+
+@pytest.mark.parametrize("policy", [Policy(), allow(*EVERY)])
+def test_a_source_of_tokens_fits_where_a_token_does(policy: Policy) -> None:
+    """The choice is the same before there is a token, and then with it."""
+    for secure in (True, False):
+        assert ranking(SOURCE, policy, secure=secure) == ranking(TOKEN, policy, secure=secure)
+    _, passed_over = told(choose(policy, ["PLAIN"], SOURCE, secure=True))
+    assert passed_over["PLAIN"] == "it takes a password, not a source of tokens"
 
 
 def test_a_password_is_not_for_them() -> None:
@@ -315,9 +328,17 @@ NAMES = st.sampled_from([*EVERY, "X-OWN"])
     offered=st.lists(NAMES),
     secure=st.booleans(),
     credentials=st.sampled_from(
-        [CREDENTIALS, TOKEN, ExternalCredentials(), AnonymousCredentials()]
+        [
+            CREDENTIALS,
+            TOKEN,
+            SOURCE,
+            KerberosCredentials(),
+            ExternalCredentials(),
+            AnonymousCredentials(),
+        ]
     ),
     context=st.sampled_from([NO_CLIENT_CONTEXT, UNBOUND, CLIENT_CONTEXT]),
+    excluded=st.dictionaries(NAMES, st.sampled_from(["it answered 504", "it answered 501"])),
 )
 def test_every_name_is_accounted_for(
     policy: Policy,
@@ -325,8 +346,10 @@ def test_every_name_is_accounted_for(
     secure: bool,
     credentials: AnyCredentials,
     context: ClientContext,
+    excluded: Mapping[str, str],
 ) -> None:
-    choice = choose(policy, offered, credentials, secure, context=context)
+    choice = choose(policy, offered, credentials, secure, context=context, excluded=excluded)
+    assert excluded.items() <= dict(choice.passed_over).items()
     names = [name for name, _ in choice.passed_over]
     if choice.mechanism is not None:
         name = choice.mechanism.name
@@ -336,12 +359,147 @@ def test_every_name_is_accounted_for(
         assert policy.allowed is not None or name not in BY_NAME_ONLY
         assert secure or policy.allow_cleartext or not choice.mechanism.reveals_password
         assert secure or policy.allowed is not None or name != "CRAM-MD5"
-        assert (name in TOKENS) is isinstance(credentials, TokenCredentials)
-    assert sorted(names) == sorted({*offered, *(policy.allowed or ())})
+        assert name not in excluded
+        assert (name in TOKENS) is isinstance(credentials, TokenCredentials | TokenSource)
+    assert sorted(names) == sorted({*offered, *(policy.allowed or ()), *excluded})
     assert "secret" not in repr(choice)
 
 
+# --- A second try --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reply_code", "may"),
+    [
+        # RFC 4954 4 and 6
+        (500, True),
+        (501, True),
+        (504, True),
+        (534, True),
+        (538, True),
+        # The credentials, a wish for the password, trouble of the server's own
+        (535, False),
+        (432, False),
+        (454, False),
+        (421, False),
+        (530, False),
+        (235, False),
+        (334, False),
+        (550, False),
+    ],
+)
+def test_when_another_may_be_tried(reply_code: int, may: bool) -> None:
+    assert may_try_another(reply_code) is may
+
+
+def test_the_next_one_and_all_the_reasons() -> None:
+    offered = ("PLAIN", "SCRAM-SHA-256", "LOGIN", "CRAM-MD5")
+    excluded: dict[str, str] = {}
+    order: list[str] = []
+    while name := told(
+        choose(Policy(), offered, CREDENTIALS, True, context=UNBOUND, excluded=excluded)
+    )[0]:
+        order.append(name)
+        excluded[name] = f"the server refused it ({len(order)})"
+    assert order == ["SCRAM-SHA-256", "PLAIN", "LOGIN", "CRAM-MD5"]
+    last = choose(Policy(), offered, CREDENTIALS, True, context=UNBOUND, excluded=excluded)
+    assert told(last) == (None, excluded)
+
+
+def test_what_is_excluded_is_told_whatever_else_there_is_to_say() -> None:
+    choice = choose(allow("LOGIN"), ["PLAIN"], CREDENTIALS, True, excluded={"LOGIN": "a", "X": "b"})
+    assert told(choice) == (None, {"LOGIN": "a", "PLAIN": NOT_ALLOWED, "X": "b"})
+    assert not NONE_EXCLUDED
+
+
+def test_nothing_weaker_than_the_minimum_follows() -> None:
+    policy = Policy(minimum=Strength.PROOF)
+    choice = choose(
+        policy,
+        ["SCRAM-SHA-256", "PLAIN"],
+        CREDENTIALS,
+        True,
+        context=UNBOUND,
+        excluded={"SCRAM-SHA-256": "504"},
+    )
+    assert choice.mechanism is None
+
+
+def test_who_breaks_channel_binding_on_the_way_is_found_out() -> None:
+    """A server that does offer it hears from the next mechanism that somebody denied it."""
+    offered = ["SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"]
+    choice = choose(
+        Policy(),
+        offered,
+        CREDENTIALS,
+        True,
+        context=CLIENT_CONTEXT,
+        excluded={"SCRAM-SHA-256-PLUS": "504"},
+    )
+    assert choice.mechanism is not None
+    first = choice.mechanism.start()
+    assert first is not None
+    assert first.startswith(b"y,,")
+    server = scram_server(
+        "SCRAM-SHA-256", replace(SERVER_CONTEXT, offered=frozenset(offered))
+    ).start(first)
+    assert server == Rejected("somebody hid from the client that channel binding is offered")
+
+
 # --- Mechanisms of others ------------------------------------------------------------------------
+
+
+class OwnClient:
+    """All that a mechanism of one's own needs."""
+
+    name: ClassVar[str] = "X-REVERSE"
+    reveals_password: ClassVar[bool] = True
+
+    def __init__(
+        self, credentials: AnyCredentials, context: ClientContext = NO_CLIENT_CONTEXT
+    ) -> None:
+        self._password = require(Credentials, credentials).password
+
+    def start(self) -> None:
+        return None
+
+    def respond(self, challenge: bytes) -> bytes:
+        if challenge != b"password?":
+            raise SASLError("the server asks for something else")
+        return self._password[::-1].encode()
+
+    def finish(self) -> None:
+        pass
+
+
+OWN = Mechanism(OwnClient, None, Strength.PASSWORD)
+
+
+def test_a_mechanism_of_ones_own() -> None:
+    offered = ["X-REVERSE", "PLAIN"]
+    policy = Policy(order=("X-REVERSE",))
+    choice = choose(policy, offered, CREDENTIALS, True, mechanisms=(OWN, *MECHANISMS))
+    assert told(choice) == ("X-REVERSE", {"PLAIN": "X-REVERSE comes first"})
+    own: ClientMechanism | None = choice.mechanism
+    assert own is not None
+    assert own.start() is None
+    assert own.respond(b"password?") == b"terces"
+    own.finish()
+    # It is held to the same rules as the others.
+    name, passed_over = told(choose(policy, offered, CREDENTIALS, False, mechanisms=(OWN,)))
+    assert (name, passed_over["X-REVERSE"]) == (None, REVEALING)
+    name, passed_over = told(choose(policy, offered, TOKEN, True, mechanisms=(OWN,)))
+    assert (name, passed_over["X-REVERSE"]) == (None, NO_PASSWORD)
+
+
+def test_one_of_ones_own_takes_the_place_of_another() -> None:
+    class OwnPlain(OwnClient):
+        name: ClassVar[str] = "PLAIN"
+
+    own = Mechanism(OwnPlain, None, Strength.PASSWORD)
+    choice = choose(Policy(), ["PLAIN"], CREDENTIALS, True, mechanisms=(own, *MECHANISMS))
+    assert isinstance(choice.mechanism, OwnPlain)
+    assert choice.passed_over == ()
 
 
 class ProofClient:
@@ -383,9 +541,9 @@ class UselessClient(ProofClient):
 
 OTHERS = (
     *MECHANISMS,
-    Mechanism(UselessClient, PlainServer, Strength.NONE),
-    Mechanism(ProofClient, PlainServer, Strength.PROOF),
-    Mechanism(BoundClient, PlainServer, Strength.BOUND),
+    Mechanism(UselessClient, None, Strength.NONE),
+    Mechanism(ProofClient, None, Strength.PROOF),
+    Mechanism(BoundClient, None, Strength.BOUND),
 )
 OTHER_NAMES = ("PLAIN", "X-USELESS", "X-PROOF", "X-PROOF-PLUS")
 NONCE = ClientContext(nonce=lambda: b"-nonce")

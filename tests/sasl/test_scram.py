@@ -197,7 +197,11 @@ REST = b"n=user,r=nonce"
         ("SCRAM-SHA-256", b"n", BOTH, BINDINGS, FetchSecret),
         ("SCRAM-SHA-256", b"y", BOTH, BINDINGS, HIDDEN),
         ("SCRAM-SHA-256", b"y", None, BINDINGS, HIDDEN),
-        ("SCRAM-SHA-256", b"y", ONE, BINDINGS, FetchSecret),
+        # With another hash it was offered.
+        ("SCRAM-SHA-256", b"y", ONE, BINDINGS, HIDDEN),
+        ("SCRAM-SHA-256", b"y", frozenset({"SCRAM-SHA-256", "X-PLUS"}), BINDINGS, FetchSecret),
+        ("SCRAM-SHA-256", b"y", frozenset({"SCRAM-SHA-256"}), BINDINGS, FetchSecret),
+        ("SCRAM-SHA-256", b"y", None, {"tls-unique": b""}, FetchSecret),
         ("SCRAM-SHA-256", b"y", None, {}, FetchSecret),
         ("SCRAM-SHA-256", b"p=tls-exporter", BOTH, BINDINGS, "not of it"),
         ("SCRAM-SHA-256-PLUS", b"n", BOTH, BINDINGS, "not of it"),
@@ -205,6 +209,7 @@ REST = b"n=user,r=nonce"
         ("SCRAM-SHA-256-PLUS", b"p=tls-exporter", BOTH, BINDINGS, FetchSecret),
         ("SCRAM-SHA-256-PLUS", b"p=tls-unique", BOTH, BINDINGS, "no channel binding tls-unique"),
         ("SCRAM-SHA-256-PLUS", b"p=tls-exporter", BOTH, {}, "no channel binding tls-exporter"),
+        ("SCRAM-SHA-256-PLUS", b"p=tls-unique", BOTH, {"tls-unique": b""}, "no channel binding"),
     ],
 )
 def test_what_the_server_makes_of_it(
