@@ -33,6 +33,7 @@ from smtp_proto.flow import (
     OpenSession,
     OpenSettings,
     Receive,
+    Resolve,
     Security,
     Send,
     SendMail,
@@ -117,6 +118,8 @@ def carry_out(flow: Flow[T], stream: Stream, pieces: Sequence[bytes] = ()) -> T:
         match action:
             case Connect():
                 flow.connected("192.0.2.1")
+            case Resolve():
+                flow.resolved(["192.0.2.1"])
             case Send(data):
                 assert data, "nothing to send"
                 progress += 1

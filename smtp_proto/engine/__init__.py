@@ -38,6 +38,7 @@ from smtp_proto.engine.table import (
     move_of,
     outcome_of,
 )
+from smtp_proto.engine.trace import Speaker, Trace
 
 __all__ = [
     "GROUP_ENDERS",
@@ -66,7 +67,9 @@ __all__ = [
     "ServerConnection",
     "ServerEvent",
     "Signal",
+    "Speaker",
     "State",
+    "Trace",
     "Unsolicited",
     "challenge",
     "hoped",

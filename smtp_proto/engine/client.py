@@ -4,10 +4,11 @@ Knows the order of things, and what the extensions and LMTP make of it.
 Must not know what anybody wants to send, nor when, nor over what.
 """
 
+from collections.abc import Iterable
 from typing import Literal
 
 from smtp_proto.engine.connection import DEFAULT_LIMITS
-from smtp_proto.engine.errors import LocalProtocolError
+from smtp_proto.engine.errors import LocalProtocolError, RemoteProtocolError
 from smtp_proto.engine.events import (
     NEED_DATA,
     ClientEvent,
@@ -20,8 +21,11 @@ from smtp_proto.engine.events import (
 )
 from smtp_proto.engine.pipeline import Pipeline
 from smtp_proto.engine.table import (
+    EXPECTED,
     FAIL,
     FOREIGN,
+    GROUP_ENDERS,
+    LEGAL,
     MORE,
     MOVES,
     OK,
@@ -33,6 +37,7 @@ from smtp_proto.engine.table import (
     State,
     move_of,
 )
+from smtp_proto.engine.trace import Speaker, Trace, command_line, content_line, reply_lines
 from smtp_proto.wire import (
     Auth,
     AuthResponse,
@@ -64,11 +69,12 @@ _CONTENT_END = EndOfContent()
 class ClientConnection(Pipeline):
     """One session as the client sees it.
 
-    look     state, projected, capabilities, outstanding, authenticated, secure, finished,
-             can_send()
+    look     state, projected, capabilities, outstanding, pipelining, authenticated, secure,
+             finished, can_send()
     feed     receive_data(), receive_eof(), tls_started(), send_failed()
-    command  send(), send_content(), end_content(), send_chunk(): each returns octets to write
-    poll     next_event()
+    command  send(), send_group(), send_content(), end_content(), send_chunk(): each returns octets
+             to write
+    poll     next_event(), next_replies()
 
     Write all that the commands return, in order; feed all that comes in, then poll until there
     is no event. The first event answers the connection itself: the greeting.
@@ -95,13 +101,15 @@ class ClientConnection(Pipeline):
         pipelining: bool = True,
         secure: bool = False,
         line_endings: LineEndings = LineEndings.NORMALISE,
+        trace: Trace | None = None,
     ) -> None:
         """Begin a session on a fresh connection.
 
         `pipelining`: use it where it is offered. `secure`: TLS was there before the greeting.
-        `line_endings`: what to do with a bare CR or LF in content behind DATA.
+        `line_endings`: what to do with a bare CR or LF in content behind DATA. `trace` is told
+        each line, both ways, without secrets and content.
         """
-        super().__init__(limits, secure=secure)
+        super().__init__(limits, secure=secure, trace=trace)
         self._protocol = protocol
         self._line_endings = line_endings
         self._pipelining_wanted = pipelining
@@ -119,7 +127,7 @@ class ClientConnection(Pipeline):
 
     def can_send(self, command: Command | AuthResponse) -> bool:
         """Say whether `command` is legal now. Of a chunk, `Bdat` says only if it is the last."""
-        return self._obstacle(command, move_of(command)) is None
+        return self._obstacle(command, move_of(command), self.projected) is None
 
     # --- Command -----------------------------------------------------------------------------
 
@@ -128,31 +136,47 @@ class ClientConnection(Pipeline):
 
         Raises LocalProtocolError if it is not legal now. For BDAT there is `send_chunk()`.
         """
+        return self.send_group((command,))
+
+    def send_group(self, commands: Iterable[Command | AuthResponse]) -> bytes:
+        """Return the octets of commands that go out together, as `send()` would one by one.
+
+        Raises LocalProtocolError if one of them is not legal in its place: then none is sent.
+        """
+        commands = tuple(commands)  # they are looked at twice
         queue = self._queue
-        if (
-            isinstance(command, Rcpt)
-            and self._projected is State.RCPT
-            and self._pipelining
-            and queue
-            and queue[-1][1] is Move.RCPT
-        ):
-            # What was legal a moment ago is legal again: there may be a thousand of them.
-            octets = command.encode()
-            queue.append((command, Move.RCPT))
-            return octets
-        move = MOVES.get(type(command))
-        if move is None:
-            raise LocalProtocolError(
-                "no command that goes out alone: for BDAT there is send_chunk()"
-            )
-        obstacle = self._obstacle(command, move)
-        if obstacle is not None:
-            raise LocalProtocolError(obstacle)
-        octets = command.encode()
-        if isinstance(command, Mail):
-            self._binary = command.parameters.body is Body.BINARY_MIME
-        self._ask(command, move)
-        return octets
+        outstanding, binary, state = len(queue), self._binary, self.projected
+        lines: list[bytes] = []
+        try:
+            for command in commands:
+                move = MOVES.get(type(command))
+                if move is None:
+                    raise LocalProtocolError(  # noqa: TRY301 - the others are to be taken back
+                        "no command that goes out alone: for BDAT there is send_chunk()"
+                    )
+                obstacle = self._obstacle(command, move, state)
+                if obstacle is not None:
+                    raise LocalProtocolError(obstacle)  # noqa: TRY301
+                lines.append(command.encode())
+                queue.append((command, move))
+                state = EXPECTED[state, move]
+                if isinstance(command, Mail):
+                    self._binary = command.parameters.body is Body.BINARY_MIME
+        except BaseException:
+            self._binary = binary
+            while len(queue) > outstanding:
+                queue.pop()
+            raise
+        if lines and not outstanding:
+            self._early = self._heard_early()
+        self._projected = state
+        self._show(commands)
+        return b"".join(lines)
+
+    def _show(self, commands: Iterable[Command | AuthResponse]) -> None:
+        if self._trace is not None:
+            for command in commands:
+                self._trace(Speaker.CLIENT, command_line(command))
 
     def send_content(self, data: Octets) -> bytes:
         """Return the octets of the next piece of the content; there may be none.
@@ -165,6 +189,8 @@ class ClientConnection(Pipeline):
         """
         if self._encoder is None:
             raise LocalProtocolError("content is legal only behind 354, and for a recipient")
+        if self._trace is not None:
+            self._trace(Speaker.CLIENT, content_line(memoryview(data).nbytes))
         return self._encoder.encode(data)
 
     def end_content(self) -> bytes:
@@ -177,6 +203,8 @@ class ClientConnection(Pipeline):
         octets = ContentEncoder().end() if self._encoder is None else self._encoder.end()
         self._encoder = None
         self._ask_for_each_recipient(_CONTENT_END, Move.CONTENT)
+        if self._trace is not None:
+            self._trace(Speaker.CLIENT, ".")
         return octets
 
     def send_chunk(self, data: Octets, last: bool = False) -> bytes:
@@ -187,7 +215,7 @@ class ClientConnection(Pipeline):
         """
         chunk = Bdat(memoryview(data).nbytes, last)
         move = move_of(chunk)
-        obstacle = self._obstacle(chunk, move)
+        obstacle = self._obstacle(chunk, move, self.projected)
         if obstacle is not None:
             raise LocalProtocolError(obstacle)
         octets = b"".join((chunk.encode(), data))
@@ -195,6 +223,9 @@ class ClientConnection(Pipeline):
             self._ask_for_each_recipient(chunk, move)
         else:
             self._ask(chunk, move)
+        if self._trace is not None:
+            self._trace(Speaker.CLIENT, command_line(chunk))
+            self._trace(Speaker.CLIENT, content_line(chunk.size))
         return octets
 
     def _ask_for_each_recipient(self, request: Request, move: Move) -> None:
@@ -207,12 +238,16 @@ class ClientConnection(Pipeline):
 
     # --- What is legal -----------------------------------------------------------------------
 
-    def _obstacle(self, command: Command | AuthResponse, move: Move) -> str | None:
-        """Return why `command` is not legal now; None if it is."""
-        obstacle = self._order_obstacle(move)
+    def _obstacle(self, command: Command | AuthResponse, move: Move, state: State) -> str | None:
+        """Return why `command` is not legal behind all that leads to `state`; None if it is."""
+        queue = self._queue
+        if queue and (not self._pipelining or queue[-1][1] in GROUP_ENDERS):
+            return f"{move.value}: wait for the reply to {queue[-1][1].value}"
+        if (state, move) not in LEGAL:
+            return f"{move.value} is not legal in the state {state.value}"
         # Of RCPT the table knows all, and there may be a thousand of them.
-        if obstacle is not None or isinstance(command, Rcpt):
-            return obstacle
+        if move is Move.RCPT:
+            return None
         match command:
             case Mail():
                 return self._remains_obstacle(move)
@@ -269,14 +304,43 @@ class ClientConnection(Pipeline):
         except WireError as error:
             raise self._broken(str(error)) from error
         if reply is not None:
-            return self._answered(reply)
+            return ReplyReceived(self._answered(reply), reply)
         return self._end() if self._input_ended else NEED_DATA
 
-    def _answered(self, reply: Reply) -> ReplyReceived:
+    def next_replies(self) -> list[tuple[Request, Reply]]:
+        """Return all replies that are there, each with the outstanding request that it answers.
+
+        They are what `next_event()` would return one by one; there may be none. Whatever else is
+        there, and the error that they may end in, is still to come from `next_event()`.
+        """
+        queue, add, maximum = self._queue, self._reader.add, self._limits.reply_line
+        replies: list[tuple[Request, Reply]] = []
+        try:
+            # A reply has one line at least: none is taken that answers nothing.
+            while queue and (lines := self._buffer.take_lines(len(queue), maximum, "reply_line")):
+                for line in lines:
+                    reply = add(line)
+                    if reply is not None:
+                        replies.append((self._answered(reply), reply))
+                        if not queue:
+                            return replies
+        except WireError as error:
+            self._broken(str(error)).__cause__ = error
+        except RemoteProtocolError:
+            pass  # it is kept
+        return replies
+
+    def _answered(self, reply: Reply) -> Request:
+        """Let a reply have its effect; return what it answers."""
         queue = self._queue
-        if reply.code == 421:
-            return self._answered_at_last(reply, Unsolicited.UNSOLICITED)
-        outcome = OUTCOMES[reply.code // 100]
+        if self._trace is not None:
+            to_auth = bool(queue) and isinstance(queue[0][0], Auth | AuthResponse)
+            for line in reply_lines(reply, to_auth=to_auth):
+                self._trace(Speaker.SERVER, line)
+        code = reply.code
+        if code == 421:
+            return self._answered_at_last(Unsolicited.UNSOLICITED)
+        outcome = OUTCOMES[code // 100]
         if self._early or not queue:
             return self._answered_early(reply, outcome)
         request, move = queue[0]
@@ -287,27 +351,27 @@ class ClientConnection(Pipeline):
         if isinstance(request, Rcpt):
             if outcome is OK:
                 self._accepted.append(request.forward_path)
-        else:
+        elif move is not Move.CONTENT:
             self._take_note(request, outcome, reply)
         self._state = state
         if outcome is not OK:
             self._projected = None
-        return ReplyReceived(request, reply)
+        return request
 
-    def _answered_at_last(self, reply: Reply, if_unasked: Request) -> ReplyReceived:
+    def _answered_at_last(self, if_unasked: Request) -> Request:
         """Take a reply after which there is no other."""
         request = self._queue[0][0] if self._queue else if_unasked
         self._close()
-        return ReplyReceived(request, reply)
+        return request
 
-    def _answered_early(self, reply: Reply, outcome: Outcome) -> ReplyReceived:
+    def _answered_early(self, reply: Reply, outcome: Outcome) -> Request:
         """Take a reply that was there before anything asked for it.
 
         A server may refuse the content before it has all of it; that the message was delivered
         it cannot say before.
         """
         if self._state is State.DATA and outcome is FAIL:
-            return self._answered_at_last(reply, _CONTENT_END)
+            return self._answered_at_last(_CONTENT_END)
         raise self._broken(f"{reply.code} in answer to nothing")
 
     def _end(self) -> ConnectionEnded:

@@ -7,6 +7,7 @@ Must not know what is read from the buffer.
 from smtp_proto.engine.errors import LocalProtocolError, RemoteProtocolError
 from smtp_proto.engine.events import ConnectionEnded
 from smtp_proto.engine.table import OK, TABLE, Move, State
+from smtp_proto.engine.trace import Trace
 from smtp_proto.wire import NO_CAPABILITIES, Limits, Octets, ReceiveBuffer, Reply
 
 DEFAULT_LIMITS = Limits()
@@ -24,10 +25,12 @@ class Connection:
         "_limits",
         "_secure",
         "_state",
+        "_trace",
     )
 
-    def __init__(self, limits: Limits, *, secure: bool) -> None:
+    def __init__(self, limits: Limits, *, secure: bool, trace: Trace | None) -> None:
         self._limits = limits
+        self._trace = trace
         self._secure = secure
         self._authenticated = False
         self._capabilities = NO_CAPABILITIES

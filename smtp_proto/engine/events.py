@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Literal, TypeAlias
 
 from smtp_proto.wire import AuthResponse, Command, ForwardPath, Reply
+from smtp_proto.wire.quick import quick
 
 
 class Signal(Enum):
@@ -40,6 +41,7 @@ class Unsolicited(Enum):
     UNSOLICITED = "unsolicited"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class EndOfContent:
     """The end of the content. In LMTP one of these for each accepted recipient. RFC 2033 4.2"""
@@ -60,6 +62,7 @@ class ConnectionEnded:
 # --- The client's ----------------------------------------------------------------------------
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class ReplyReceived:
     """The server has answered `command`, positively or not: look at the reply's first digit."""

@@ -12,7 +12,8 @@ from collections import deque
 
 from smtp_proto.engine.connection import Connection
 from smtp_proto.engine.events import Greeting, Request
-from smtp_proto.engine.table import EXPECTED, GROUP_ENDERS, LEGAL, Move, State
+from smtp_proto.engine.table import EXPECTED, Move, State
+from smtp_proto.engine.trace import Trace
 from smtp_proto.wire import Limits, ReplyReader
 
 _CONTENT = frozenset({Move.CONTENT, Move.RECIPIENT, Move.BDAT, Move.BDAT_LAST})
@@ -31,8 +32,8 @@ class Pipeline(Connection):
         "_unclear",
     )
 
-    def __init__(self, limits: Limits, *, secure: bool) -> None:
-        super().__init__(limits, secure=secure)
+    def __init__(self, limits: Limits, *, secure: bool, trace: Trace | None) -> None:
+        super().__init__(limits, secure=secure, trace=trace)
         self._reader = ReplyReader(limits)
         # Oldest first. The connection itself is a request: the greeting answers it.
         self._queue: deque[tuple[Request, Move]] = deque([(Greeting.GREETING, Move.CONNECT)])
@@ -58,6 +59,11 @@ class Pipeline(Connection):
         return len(self._queue)
 
     @property
+    def pipelining(self) -> bool:
+        """Whether several requests may be outstanding: it is wanted, and offered. RFC 2920"""
+        return self._pipelining
+
+    @property
     def idle(self) -> bool:
         """Whether no reply is to come and no transaction is open: MAIL may begin one."""
         ready = self._state is State.READY and self._sendable
@@ -80,16 +86,6 @@ class Pipeline(Connection):
         self._sendable = False
         self._projected = None
 
-    def _order_obstacle(self, move: Move) -> str | None:
-        """Return why it is not the time for `move`; None if it is."""
-        queue = self._queue
-        if queue and (not self._pipelining or queue[-1][1] in GROUP_ENDERS):
-            return f"{move.value}: wait for the reply to {queue[-1][1].value}"
-        projected = self._projected or self.projected  # mostly there, and then not computed
-        if (projected, move) not in LEGAL:
-            return f"{move.value} is not legal in the state {projected.value}"
-        return None
-
     def _remains_obstacle(self, move: Move) -> str | None:
         """Return why `move` would meet what is left of another message; None if it would not.
 
@@ -110,8 +106,12 @@ class Pipeline(Connection):
         """Take note of a legal request that is being sent."""
         self._projected = EXPECTED[self._projected or self.projected, move]
         if not self._queue:
-            self._early = len(self._buffer) > 0 or self._reader.partial
+            self._early = self._heard_early()
         self._queue.append((request, move))
+
+    def _heard_early(self) -> bool:
+        """Whether octets are there that no request has asked for."""
+        return len(self._buffer) > 0 or self._reader.partial
 
     def _close(self) -> None:
         super()._close()

@@ -36,6 +36,14 @@ from smtp_proto.engine.table import (
     move_of,
     outcome_of,
 )
+from smtp_proto.engine.trace import (
+    Speaker,
+    Trace,
+    broken_line,
+    command_line,
+    content_line,
+    reply_lines,
+)
 from smtp_proto.engine.transaction import Content, Transaction
 from smtp_proto.wire import (
     Auth,
@@ -71,6 +79,7 @@ _IMPATIENCE: Mapping[type[Command], tuple[str, Reply]] = {
     Auth: ("octets behind AUTH", refusals.NOT_YET_ANSWERED),  # RFC 4954 4, RFC 2920 3.1
 }
 
+_OF_A_LOGIN = frozenset({Move.AUTH, Move.AUTH_RESPONSE})
 _NO_TRANSACTION = frozenset({State.HELO, State.READY})
 _SILENT = frozenset({State.TLS, State.CLOSED})
 # In these the client is in the middle of something.
@@ -136,13 +145,15 @@ class ServerConnection(Connection):
         limits: Limits = DEFAULT_LIMITS,
         secure: bool = False,
         bare_line_endings: BareLineEndings = BareLineEndings.REFUSE,
+        trace: Trace | None = None,
     ) -> None:
         """Begin a session on a fresh connection.
 
         `secure`: TLS was there before the greeting. `bare_line_endings`: what to do with a bare
-        CR or LF in content behind DATA.
+        CR or LF in content behind DATA. `trace` is told each line, both ways, without secrets and
+        content.
         """
-        super().__init__(limits, secure=secure)
+        super().__init__(limits, secure=secure, trace=trace)
         self._protocol = protocol
         self._bare_line_endings = bare_line_endings
         self._due: _Due | None = _Due(Move.CONNECT)
@@ -192,10 +203,11 @@ class ServerConnection(Connection):
         """
         if self._state in _SILENT:
             raise LocalProtocolError(f"nothing can be said in the state {self._state.value}")
+        due = self._due
         if reply.code == 421:
+            self._show_reply(reply, due)
             self._close()
             return reply.encode()
-        due = self._due
         if due is None:
             raise LocalProtocolError("no reply is due")
         move = due.move if due.replies == 1 else Move.RECIPIENT
@@ -205,6 +217,7 @@ class ServerConnection(Connection):
             raise LocalProtocolError(f"{reply.code} is no answer to {due.move.value} here")
         if state is not self._state:
             self._move_to(state, reply)
+        self._show_reply(reply, due)
         due.replies -= 1
         if not due.replies:
             self._due = None
@@ -216,6 +229,20 @@ class ServerConnection(Connection):
         elif self._too_many_errors:
             self._close()
         return reply.encode()
+
+    def _show_reply(self, reply: Reply, due: _Due | None) -> None:
+        if self._trace is not None:
+            to_auth = due is not None and due.move in _OF_A_LOGIN
+            for line in reply_lines(reply, to_auth=to_auth):
+                self._trace(Speaker.SERVER, line)
+
+    def _show_command(self, line: bytes) -> None:
+        if self._trace is not None:
+            self._trace(Speaker.CLIENT, _shown(line))
+
+    def _show_content(self, octets: bytes) -> None:
+        if self._trace is not None:
+            self._trace(Speaker.CLIENT, content_line(len(octets)))
 
     def _move_to(self, state: State, reply: Reply) -> None:
         if state is State.TLS:
@@ -333,6 +360,7 @@ class ServerConnection(Connection):
         line = self._read_line(self._limits.command_line, "command_line")
         if not isinstance(line, bytes):
             return line
+        self._show_command(line)
         if self._first_line and line.partition(b" ")[0] in refusals.HTTP_METHODS:
             raise self._broken("HTTP instead of SMTP", refusals.NOT_SMTP)
         self._first_line = False
@@ -401,6 +429,7 @@ class ServerConnection(Connection):
         octets = self._buffer.take(chunk.remaining)
         chunk.remaining -= len(octets)
         if octets and chunk.wanted:
+            self._show_content(octets)
             return ContentReceived(octets)
         if chunk.remaining:
             return NEED_DATA
@@ -417,10 +446,13 @@ class ServerConnection(Connection):
     def _read_content(self, content: Content) -> ServerEvent | _NeedData:
         octets = content.read(self._buffer)
         if octets:
+            self._show_content(octets)
             return ContentReceived(octets)
         if not content.ended:
             return NEED_DATA
         self._content = None
+        if self._trace is not None:
+            self._trace(Speaker.CLIENT, ".")
         refusal = refusals.of_content(self._transaction, content.malformed)
         self._due = _Due(Move.CONTENT, None, refusal is not None, self._replies_to_content())
         return ContentEnded(refusal)
@@ -435,6 +467,8 @@ class ServerConnection(Connection):
         line = self._read_line(self._limits.auth_line, "auth_line")
         if not isinstance(line, bytes):
             return line
+        if self._trace is not None:
+            self._trace(Speaker.CLIENT, command_line(AuthResponse(None if line == b"*" else b"")))
         try:
             response = AuthResponse.parse(line)
         except CommandError as error:
@@ -442,3 +476,11 @@ class ServerConnection(Connection):
         # RFC 4954 4: an exchange that is cancelled has failed.
         self._due = _Due(Move.AUTH_RESPONSE, response, refused=response.data is None)
         return AuthResponseReceived(response.data)
+
+
+def _shown(line: bytes) -> str:
+    """What a trace may show of a line where a command is due."""
+    try:
+        return command_line(parse_command(line))
+    except CommandError:
+        return broken_line(len(line))

@@ -49,6 +49,9 @@ from smtp_proto.wire import (
 class Protocol(Enum):
     """SMTP, or its relative for local delivery: one reply for each recipient. RFC 2033"""
 
+    # All four enumerations are looked up for each command: by identity, which is fast.
+    __hash__ = object.__hash__
+
     SMTP = "SMTP"
     LMTP = "LMTP"
 
@@ -56,7 +59,6 @@ class Protocol(Enum):
 class State(Enum):
     """What the server holds."""
 
-    # All three enumerations are looked up for each command: by identity, which is fast.
     __hash__ = object.__hash__
 
     GREETING = "GREETING"

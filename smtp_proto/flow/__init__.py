@@ -17,9 +17,11 @@ from smtp_proto.flow.actions import (
     Timer,
 )
 from smtp_proto.flow.by_hand import authenticate, start_tls
+from smtp_proto.flow.check import CheckCredentials, CredentialReport
 from smtp_proto.flow.close import CloseSession
 from smtp_proto.flow.envelope import Envelope, SendResult
 from smtp_proto.flow.errors import (
+    Attempt,
     AuthenticationError,
     CapabilityMissing,
     CertificateError,
@@ -41,23 +43,26 @@ from smtp_proto.flow.errors import (
 )
 from smtp_proto.flow.flow import Flow, Steps
 from smtp_proto.flow.handler import Handler, ServerSession
+from smtp_proto.flow.journal import QUIET, Journal
 from smtp_proto.flow.mail import SendMail
 from smtp_proto.flow.open import OpenSession
 from smtp_proto.flow.open_settings import OpenSettings
 from smtp_proto.flow.security import Security
 from smtp_proto.flow.serve import Serve, ServeSettings
-from smtp_proto.flow.session import Attempt, Session
+from smtp_proto.flow.session import Login, Session
 from smtp_proto.flow.simple import SimpleCommand, expand, help_, noop, reset, verify
 from smtp_proto.flow.timeouts import Phase, Timeouts
 from smtp_proto.flow.tls import ClientTLSFactory, ServerTLSFactory, TLSInfo, TLSLayer
 
 __all__ = [
+    "QUIET",
     "Action",
     "Ask",
     "Attempt",
     "AuthenticationError",
     "CapabilityMissing",
     "CertificateError",
+    "CheckCredentials",
     "ChooseLocalAddress",
     "ClientTLSFactory",
     "CloseSession",
@@ -66,12 +71,15 @@ __all__ = [
     "ConnectionLost",
     "Content",
     "ContentRefused",
+    "CredentialReport",
     "DeliveryInDoubt",
     "Done",
     "Envelope",
     "Flow",
     "Handler",
+    "Journal",
     "LocalAddress",
+    "Login",
     "MessageTooLarge",
     "OpenSession",
     "OpenSettings",

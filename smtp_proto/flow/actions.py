@@ -11,10 +11,12 @@ from typing import Generic, TypeAlias, TypeVar
 
 from smtp_proto.flow.timeouts import Phase
 from smtp_proto.wire import Octets
+from smtp_proto.wire.quick import quick
 
 T_co = TypeVar("T_co", covariant=True)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Timer:
     """One wait: its deadline is `seconds` after the first action that carries it.
@@ -64,6 +66,7 @@ class Resolve:
     timer: Timer
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Send:
     """Write all of `data`.
@@ -75,6 +78,7 @@ class Send:
     timer: Timer
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Receive:
     """Wait for octets.
@@ -108,6 +112,7 @@ class Ask:
     timer: Timer
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Done(Generic[T_co]):
     """The flow is over and this is its result.

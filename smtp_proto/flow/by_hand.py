@@ -16,10 +16,13 @@ def start_tls(session: Session) -> Flow[None]:
 
     Raises CapabilityMissing where the server does not offer it: nothing was said. Raises TLSError
     where it refuses, or the handshake fails: the session is over then, as whoever asks for TLS does
-    not want to go on without. Raises LocalProtocolError where TLS is on already.
+    not want to go on without. Raises LocalProtocolError where TLS is on already, or the session is
+    authenticated: that comes behind TLS.
     """
     if session.tls is not None:
         raise LocalProtocolError("TLS is on already")  # RFC 3207 4.2
+    if session.authenticated:
+        raise LocalProtocolError("this session is authenticated already: start TLS before that")
     return Flow(session.conversation(_start_tls(session)), session.timeouts.total)
 
 
@@ -30,11 +33,11 @@ def authenticate(session: Session, credentials: AnyCredentials | None = None) ->
     be used further, for another try. Raises LocalProtocolError where there are no credentials, or
     the session is authenticated already.
     """
+    if session.authenticated:
+        raise LocalProtocolError("this session is authenticated already")  # RFC 4954 4
     credentials = credentials or session.settings.credentials
     if credentials is None:
         raise LocalProtocolError("there are no credentials: give some")
-    if session.authenticated:
-        raise LocalProtocolError("this session is authenticated already")  # RFC 4954 4
     return Flow(session.conversation(log_in(session, credentials)), session.timeouts.total)
 
 

@@ -16,8 +16,7 @@ class CloseSession(Flow[None]):
     """Says QUIT, waits a little for the reply, ends TLS; then the stream is to be closed.
 
     Raises no SMTPError: whether QUIT is answered says nothing about the mail before it (RFC 5321
-    4.1.1.10). On a session that is no
-    longer usable it is done at once.
+    4.1.1.10). On a session that is no longer usable it is done at once.
     """
 
     def __init__(self, session: Session) -> None:
@@ -25,13 +24,18 @@ class CloseSession(Flow[None]):
 
 
 def _close(session: Session) -> Steps[None]:
+    session.journal.happened("closing")
     if session.usable:
-        try:
-            yield from session.conversation(_quit(session))
-        except SMTPError:
-            pass
-        else:
-            yield from session.send_last(session.timer(Phase.QUIT))
+        yield from farewell(session)
+
+
+def farewell(session: Session) -> Steps[None]:
+    """QUIT and the end of TLS, on a session that is usable."""
+    try:
+        yield from session.conversation(_quit(session))
+    except SMTPError:
+        return
+    yield from session.send_last(session.timer(Phase.QUIT))
 
 
 def _quit(session: Session) -> Steps[None]:

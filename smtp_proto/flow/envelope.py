@@ -21,8 +21,10 @@ from smtp_proto.wire import (
     parse_forward_path,
     parse_reverse_path,
 )
+from smtp_proto.wire.quick import quick
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """A reverse-path, forward-paths and their parameters (RFC 5321 2.3.1).
@@ -43,7 +45,7 @@ class Envelope:
     def __post_init__(self) -> None:
         if not self.forward_paths:
             raise ValueError("an envelope needs at least one recipient")
-        recipients = tuple(map(str, self.forward_paths))
+        recipients = tuple([path.text for path in self.forward_paths])
         if len(set(recipients)) < len(recipients):
             raise WireError("forward-path", "a recipient is there twice")
         object.__setattr__(self, "recipients", recipients)
@@ -65,7 +67,7 @@ class Envelope:
         """
         if isinstance(recipients, str):
             recipients = (recipients,)
-        by_text = {str(path): path for path in map(parse_forward_path, recipients)}
+        by_text = {path.text: path for path in map(parse_forward_path, recipients)}
         forward_paths = tuple(by_text.values())
         each = (
             {}
@@ -82,7 +84,7 @@ class Envelope:
     @property
     def ascii(self) -> bool:
         """Whether all addresses are ASCII, so that SMTPUTF8 is not needed for them."""
-        return str(self.reverse_path).isascii() and "".join(self.recipients).isascii()
+        return self.reverse_path.text.isascii() and "".join(self.recipients).isascii()
 
     def to_ascii(self) -> Envelope:
         """The same envelope with domains as A-labels.
@@ -104,6 +106,7 @@ def _ascii_path(path: ForwardPath) -> ForwardPath:
     return path.to_ascii() if isinstance(path, Mailbox) else path
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class SendResult:
     """What became of a message that was sent.

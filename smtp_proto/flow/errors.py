@@ -25,7 +25,9 @@ SMTPError
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
+from smtp_proto.flow.security import Security
 from smtp_proto.flow.timeouts import Phase
 from smtp_proto.wire import Reply
 
@@ -38,12 +40,27 @@ class SMTPError(Exception):
 
     phase: Phase | None = None
     """What the flow was doing; None where nothing had begun."""
-    attempts: tuple[object, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
     """The ways to the server that AUTO had tried, this one last; see `Session.attempts`."""
 
     def __str__(self) -> str:
         tried = "".join(f"; before that {attempt}" for attempt in self.attempts[:-1])
         return super().__str__() + tried
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One way in which AUTO tried to reach the server."""
+
+    port: int
+    security: Security
+    """IMPLICIT or STARTTLS."""
+    error: SMTPError | None
+    """Why it was left; None: the server greeted, and this is the way that is used."""
+
+    def __str__(self) -> str:
+        outcome = "the server greeted" if self.error is None else str(self.error)
+        return f"port {self.port}, {self.security.value}: {outcome}"
 
 
 class ConnectError(SMTPError):
@@ -77,9 +94,10 @@ class CertificateError(TLSError):
 class AuthenticationError(SMTPError):
     """Logging in failed.
 
-    `offered`: the server's mechanisms; `tried`: those used, in order; `passed_over`: the others,
-    each with the reason;
-    `reply`: what the server said, if it was asked.
+    `offered`: the server's mechanisms; `allowed`: those that the policy names, None: any; `tried`:
+    those used, in order; `passed_over`: the others, each with the reason; `reply`: what the server
+    said, if it was asked; `explanation`: what it said besides, inside the mechanism (RFC 7628
+    3.2.2), on one line, and `explanation_fields` the same by name, where it has such a form.
     """
 
     phase: Phase | None = Phase.AUTH
@@ -89,15 +107,19 @@ class AuthenticationError(SMTPError):
         message: str,
         *,
         offered: tuple[str, ...] = (),
+        allowed: frozenset[str] | None = None,
         tried: tuple[str, ...] = (),
         passed_over: tuple[tuple[str, str], ...] = (),
         reply: Reply | None = None,
     ) -> None:
         super().__init__(message)
         self.offered = offered
+        self.allowed = allowed
         self.tried = tried
         self.passed_over = passed_over
         self.reply = reply
+        self.explanation = ""
+        self.explanation_fields: Mapping[str, str] = {}
 
 
 class CapabilityMissing(SMTPError):

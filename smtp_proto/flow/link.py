@@ -72,7 +72,7 @@ class Link:
         """Wait for clear octets; b"": the stream, or a layer, has ended."""
         if self._pending:
             return self.take_pending()
-        while True:
+        while not self.closed:
             data: Octets = yield Receive(timer)
             self.count(data, timer)
             if not data or not self._layers:
@@ -80,8 +80,9 @@ class Link:
             clear, to_send = self.decrypt(data)
             if to_send:
                 yield Send(to_send, timer)
-            if clear or self.closed:
+            if clear:
                 return clear
+        return b""
 
     def start_tls(self, layer: TLSLayer, timer: Timer) -> Steps[None]:
         """Shake hands, and put the layer on top of the others.
@@ -140,8 +141,13 @@ class Link:
 
     def timed_out(self, timer: Timer, error: TimeoutError) -> SMTPTimeout:
         """The error for a wait that took too long, or in which the whole operation did."""
-        whole = isinstance(error, TotalTimeout)
-        seconds = error.seconds if isinstance(error, TotalTimeout) else timer.seconds
+        match error:
+            case TotalTimeout():
+                whole, seconds = True, error.seconds
+            case TimeoutError(errno=None):
+                whole, seconds = False, timer.seconds
+            case _:
+                whole, seconds = False, None  # the system gave up, by a limit of its own
         return SMTPTimeout(timer.phase, seconds, self.heard(timer), whole=whole)
 
     def _encrypt(self, clear: Octets, depth: int) -> Octets:

@@ -1,93 +1,210 @@
 """The client's side of AUTH. RFC 4954
 
-Knows how an exchange goes, and when another mechanism may be tried. Must not know any one
-mechanism, nor which of them are good: that is the policy's.
+Knows how an exchange goes, and what follows from a refusal: another mechanism, another token, or
+the end. Must not know any one mechanism, nor which of them are good: that is the policy's.
 """
 
 from __future__ import annotations
 
 from base64 import b64encode
 from dataclasses import replace
+from typing import assert_never
 
 from smtp_proto.engine import challenge
-from smtp_proto.flow.errors import AuthenticationError, ConnectionLost, ProtocolViolation
+from smtp_proto.flow.actions import Ask
+from smtp_proto.flow.errors import (
+    AuthenticationError,
+    ConnectionLost,
+    ProtocolViolation,
+)
 from smtp_proto.flow.flow import Steps
 from smtp_proto.flow.security import Security
-from smtp_proto.flow.session import Session
+from smtp_proto.flow.session import Login, Session
 from smtp_proto.flow.timeouts import Phase
 from smtp_proto.sasl import (
+    AnonymousCredentials,
     AnyCredentials,
     ClientContext,
     ClientMechanism,
     Credentials,
+    ExplainsRefusal,
+    ExternalCredentials,
+    KerberosCredentials,
     SASLError,
     TokenCredentials,
+    TokenSource,
     choose,
+    may_try_another,
 )
-from smtp_proto.wire import Auth, AuthResponse, Reply, WireError
+from smtp_proto.wire import Auth, AuthResponse, Reply, WireError, escaped
 
 _LONGEST_COMMAND_LINE = 512  # RFC 5321 4.5.3.1.4, in octets with CRLF
 
 
 def log_in(session: Session, credentials: AnyCredentials) -> Steps[None]:
-    """AUTH (RFC 4954 4) with the mechanism that the policy chooses. Raises AuthenticationError."""
+    """AUTH with the mechanism that the policy chooses. Raises AuthenticationError.
+
+    A mechanism that the server offers and then cannot do is passed over for the next one; after a
+    word against the credentials themselves no other is tried. A token that was refused is fetched
+    anew once, where there is a source of them.
+    """
     settings = session.settings
-    offered = session.capabilities.auth
-    if not offered:
+    if not session.capabilities.auth:
         raise AuthenticationError(
             f"{settings.host} port {settings.port} offers no AUTH"
             + ("" if session.tls else ", at least not before TLS")
         )
-    policy = settings.policy
-    if settings.security is Security.OPPORTUNISTIC:
-        # Who took STARTTLS off the wire must not be paid with a password.
-        policy = replace(policy, allow_cleartext=False)
-    tls = session.tls
-    context = ClientContext(
-        nonce=settings.nonce,
-        channel_bindings={} if tls is None else tls.channel_bindings,
-        hostname=settings.host,
-        port=settings.port,
-    )
-    choice = choose(
-        policy,
-        offered,
-        credentials,
-        secure=tls is not None,
-        context=context,
-        mechanisms=settings.mechanisms,
-    )
-    mechanism = choice.mechanism
-    if mechanism is None:
-        reasons = "; ".join(f"{name}: {why}" for name, why in choice.passed_over)
-        raise AuthenticationError(
-            f"no mechanism for logging in is left: {reasons}",
-            offered=offered,
-            passed_over=choice.passed_over,
-        )
+    login = _Login(session)
+    source = credentials if isinstance(credentials, TokenSource) else None
+    tokens: list[TokenCredentials] = []
+    while True:
+        login.choose(credentials)
+        if isinstance(credentials, TokenSource):
+            credentials = yield from _fetch(session, credentials)
+            if credentials in tokens:
+                raise login.failure("the token was refused, and its source gives no other")
+            tokens.append(credentials)
+            continue
+        reply = yield from login.attempt(credentials)
+        if reply.code == 235:  # RFC 4954 6
+            session.login = login.succeeded(reply)
+            session.settings = replace(settings, credentials=None)  # not needed any more
+            session.journal.happened(
+                f"logged in as {identity_of(credentials)} with {session.login.mechanism}"
+            )
+            return
+        error = login.refused(reply, credentials)
+        if may_try_another(reply.code):
+            login.excluded[login.mechanism.name] = f"the server answered {reply}"
+        elif source is not None and reply.permanent and len(tokens) == 1:
+            credentials = source
+        else:
+            raise error
 
-    def failure(why: str, reply: Reply | None) -> AuthenticationError:
+
+class _Login:
+    """What has been tried so far."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._offered = session.capabilities.auth
+        self._tried: list[str] = []
+        self._passed_over: tuple[tuple[str, str], ...] = ()
+        self._reply: Reply | None = None
+        self.excluded: dict[str, str] = {}
+        """The mechanisms that the server did not keep to, and what it said."""
+        self.mechanism: ClientMechanism
+        """The one that was chosen."""
+
+    def choose(self, credentials: AnyCredentials) -> None:
+        """Choose a mechanism, ready to start. Raises AuthenticationError if there is none left."""
+        session, settings = self._session, self._session.settings
+        policy, tls = settings.policy, session.tls
+        if settings.security is Security.OPPORTUNISTIC:
+            # Who took STARTTLS off the wire must not be paid with a password.
+            policy = replace(policy, allow_cleartext=False)
+        context = ClientContext(
+            nonce=settings.nonce,
+            channel_bindings={} if tls is None else tls.channel_bindings,
+            hostname=settings.host,
+            port=settings.port,
+        )
+        choice = choose(
+            policy,
+            self._offered,
+            credentials,
+            secure=tls is not None,
+            context=context,
+            mechanisms=settings.mechanisms,
+            excluded=self.excluded,
+        )
+        self._passed_over = choice.passed_over
+        if choice.mechanism is None:
+            reasons = "; ".join(f"{name}: {why}" for name, why in choice.passed_over)
+            raise self.failure(f"no mechanism for logging in is left: {reasons}", self._reply)
+        self.mechanism = choice.mechanism
+
+    def attempt(self, credentials: AnyCredentials) -> Steps[Reply]:
+        """One exchange; returns the reply that ended it. Raises AuthenticationError."""
+        mechanism = self.mechanism
+        self._tried.append(mechanism.name)
+        try:
+            reply = yield from _exchange(self._session, mechanism, _secrets(credentials))
+            if reply.code == 235:
+                mechanism.finish()
+        except SASLError as error:
+            raise self._failed(str(error), None, credentials) from error
+        except ConnectionLost as error:
+            # Some servers hang up on a wrong password.
+            raise self._failed(str(error), error.reply, credentials) from error
+        return reply
+
+    def succeeded(self, reply: Reply) -> Login:
+        """What there is to say of a login that succeeded."""
+        return Login(self.mechanism.name, tuple(self._tried), self._passed_over, reply)
+
+    def refused(self, reply: Reply, credentials: AnyCredentials) -> AuthenticationError:
+        """The error for a negative reply, with what the mechanism has heard of the reasons."""
+        self._reply = reply
+        mechanism = self.mechanism
+        explanation = mechanism.refusal if isinstance(mechanism, ExplainsRefusal) else ""
+        why = f"{reply} ({explanation})" if explanation else str(reply)
+        error = self._failed(why, reply, credentials)
+        error.explanation = explanation
+        if isinstance(mechanism, ExplainsRefusal):
+            error.explanation_fields = dict(mechanism.refusal_fields)
+        return error
+
+    def failure(self, why: str, reply: Reply | None = None) -> AuthenticationError:
+        """The error for a login that is over."""
         error = AuthenticationError(
-            f"logging in with {mechanism.name} failed: {why}",
-            offered=offered,
-            tried=(mechanism.name,),
-            passed_over=choice.passed_over,
+            why,
+            offered=self._offered,
+            allowed=self._session.settings.policy.allowed,
+            tried=tuple(self._tried),
+            passed_over=self._passed_over,
             reply=reply,
         )
         error.phase = Phase.AUTH
         return error
 
+    def _failed(
+        self, why: str, reply: Reply | None, credentials: AnyCredentials
+    ) -> AuthenticationError:
+        name = self.mechanism.name
+        self._session.journal.login_failed(name, identity_of(credentials), why)
+        return self.failure(f"logging in with {name} failed: {why}", reply)
+
+
+def _fetch(session: Session, source: TokenSource) -> Steps[TokenCredentials]:
+    """Ask for a token. Raises AuthenticationError where there is none to be had."""
+    timer = session.timer(Phase.AUTH)
     try:
-        reply = yield from _exchange(session, mechanism, _secrets(credentials))
-        if reply.code == 235:  # RFC 4954 6
-            mechanism.finish()
-            return
-    except SASLError as error:
-        raise failure(str(error), None) from error
-    except ConnectionLost as error:
-        # Some servers hang up on a wrong password.
-        raise failure(str(error), error.reply) from error
-    raise failure(str(reply), reply)
+        token: object = yield Ask("token", source.fetch, (), timer)
+    except TimeoutError as error:
+        raise session.timed_out(timer, error) from error
+    except Exception as error:
+        raise AuthenticationError(
+            f"there is no token to log in with: its source raised {type(error).__name__}"
+        ) from error
+    if not isinstance(token, str):
+        raise AuthenticationError(
+            f"the source of tokens gave a {type(token).__name__}: a token is a str"
+        )
+    return TokenCredentials(source.authentication_identity, token)
+
+
+def identity_of(credentials: AnyCredentials) -> str:
+    """As whom somebody logs in, as a log may show it; "" where that is not said."""
+    match credentials:
+        case Credentials() | TokenCredentials() | TokenSource():
+            return escaped(credentials.authentication_identity)
+        case AnonymousCredentials():
+            return "anonymous"
+        case ExternalCredentials() | KerberosCredentials():
+            return escaped(credentials.authorization_identity)
+        case _:
+            assert_never(credentials)
 
 
 def _secrets(credentials: AnyCredentials) -> tuple[str, ...]:

@@ -9,9 +9,9 @@ fields, but where they end.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from smtp_proto.engine import EndOfContent, ReplyReceived, State
+from smtp_proto.engine import EndOfContent, Request, State
 from smtp_proto.flow.actions import Content
 from smtp_proto.flow.envelope import Envelope, SendResult
 from smtp_proto.flow.errors import (
@@ -109,24 +109,24 @@ class _Said:
         self.delivered: dict[str, Reply] = {}  # LMTP: the final reply for each recipient
         self.undelivered: deque[str] | None = None  # LMTP: they wait for theirs
 
-    def note(self, event: ReplyReceived) -> None:
-        command, reply = event.command, event.reply
-        if reply.code == 421:
-            self.closing = reply
-        match command:
-            case Rcpt():
-                outcome = self.accepted if reply.positive else self.refused
-                outcome[next(self._not_answered)] = reply
-            case Mail():
-                self.sender = reply
-            case Data():
-                self.go_ahead = reply
-            case Bdat():
-                self._note_final(None, reply)
-            case EndOfContent():
-                self._note_final(command.recipient, reply)
-            case _:  # 421 that answers nothing
-                pass
+    def note(self, replies: Iterable[tuple[Request, Reply]]) -> None:
+        for request, reply in replies:
+            if reply.code == 421:
+                self.closing = reply
+            match request:
+                case Rcpt():
+                    outcome = self.accepted if reply.code < 300 else self.refused
+                    outcome[next(self._not_answered)] = reply
+                case Mail():
+                    self.sender = reply
+                case Data():
+                    self.go_ahead = reply
+                case Bdat():
+                    self._note_final(None, reply)
+                case EndOfContent():
+                    self._note_final(request.recipient, reply)
+                case _:  # 421 that answers nothing
+                    pass
 
     def _note_final(self, recipient: ForwardPath | None, reply: Reply) -> None:
         self.final = reply
@@ -191,8 +191,7 @@ def _send(session: Session, envelope: Envelope, message: Message) -> Steps[SendR
             yield from _send_content(session, message, said)
             yield from _read_final_replies(session, said)
     except SMTPError as error:
-        for event in session.last_words:
-            said.note(event)
+        said.note((event.command, event.reply) for event in session.last_words)
         if said.in_doubt and not said.complete:
             doubt = DeliveryInDoubt(
                 f"the content was sent whole, but nobody knows whether it was taken: {error}",
@@ -218,30 +217,28 @@ def _send_commands(
     window = session.limits.pipelined_commands if session.pipelining else 1
     sent = answered = 0
     while True:
-        room = 0 if said.hopeless else window - engine.outstanding
-        batch = commands[sent : sent + room]
-        if not batch and not engine.outstanding:
+        outstanding = sent - answered
+        # What is still outstanding at the end of the session brings its error about, below.
+        over = said.hopeless or (outstanding and engine.finished)
+        batch = () if over else commands[sent : sent + window - outstanding]
+        if not batch and (not outstanding or said.closing is not None):
             return
         with_content = bool(batch) and isinstance(batch[-1], Bdat)
         # Where the content goes out too, the server may look at it before it answers at all.
         final = with_content or said.content_sent
         timer = session.timer(Phase.FINAL if final else _PHASES[type(commands[answered])])
         if batch:
-            octets = b"".join([_written(session, command, message) for command in batch])
+            if with_content:
+                octets = engine.send_group(batch[:-1])
+                octets += engine.send_chunk(message.content or b"", last=True)
+            else:
+                octets = engine.send_group(batch)
             yield from session.transmit(octets, timer)
             sent += len(batch)
             said.content_sent = with_content
-        event: ReplyReceived | None = yield from session.next_reply(timer)
-        while event is not None:
-            said.note(event)
-            answered += 1
-            event = session.poll(timer) if engine.outstanding else None
-
-
-def _written(session: Session, command: Command, message: Message) -> bytes:
-    if isinstance(command, Bdat):
-        return session.engine.send_chunk(message.content or b"", last=True)
-    return session.engine.send(command)
+        replies = yield from session.next_replies(timer)
+        said.note(replies)
+        answered += len(replies)
 
 
 def _send_content(session: Session, message: Message, said: _Said) -> Steps[None]:
@@ -288,9 +285,8 @@ def _read_final_replies(session: Session, said: _Said) -> Steps[None]:
     """The reply to the content; in LMTP one for each accepted recipient."""
     engine = session.engine
     while engine.outstanding:
-        timer = session.timer(Phase.FINAL)
-        event = yield from session.next_reply(timer)
-        said.note(event)
+        event = yield from session.next_reply(session.timer(Phase.FINAL))
+        said.note([(event.command, event.reply)])
 
 
 def _clear_up(session: Session) -> Steps[None]:

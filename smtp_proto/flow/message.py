@@ -86,10 +86,11 @@ def transaction_commands(session: Session, envelope: Envelope, message: Message)
     Raises CapabilityMissing or MessageTooLarge: nothing was sent.
     """
     offered = session.capabilities
-    if message.size is not None and offered.size and message.size > offered.size:
-        raise MessageTooLarge(message.size, offered.size)  # RFC 1870 6.1
+    largest = offered.size
+    if message.size is not None and largest and message.size > largest:
+        raise MessageTooLarge(message.size, largest)  # RFC 1870 6.1
     envelope, smtputf8 = _agree_on_utf8(offered, envelope, message)
-    size = message.size if offered.size is not None else None
+    size = message.size if largest is not None else None
     body = _body(offered, message)
     if envelope.has_no_parameters:
         parameters = MailParameters(size, body, smtputf8)
@@ -101,15 +102,19 @@ def transaction_commands(session: Session, envelope: Envelope, message: Message)
         recipients = [
             Rcpt(path, each.get(path, NO_RCPT_PARAMETERS)) for path in envelope.forward_paths
         ]
-    return [Mail(envelope.reverse_path, parameters), *recipients, _last_command(session, message)]
+    return [
+        Mail(envelope.reverse_path, parameters),
+        *recipients,
+        _last_command(session, offered, message),
+    ]
 
 
-def _last_command(session: Session, message: Message) -> Command:
+def _last_command(session: Session, offered: Capabilities, message: Message) -> Command:
     """BDAT where the whole message can go out in the same flight, else DATA."""
     if (
         session.protocol is Protocol.SMTP  # RFC 2033 4.3: in LMTP it waits for the recipients
         and session.chunking
-        and session.capabilities.chunking
+        and offered.chunking
         and session.pipelining
         and message.content is not None
         and len(message.content) <= _SMALL
@@ -123,8 +128,7 @@ def _agree_on_utf8(
 ) -> tuple[Envelope, bool]:
     """Whether SMTPUTF8 is asked for, and the envelope as it can be sent."""
     mail = envelope.mail_parameters
-    parameters = [mail.encode(), *(each.encode() for each in envelope.rcpt_parameters.values())]
-    plain = "".join(parameters).isascii()
+    plain = envelope.has_no_parameters or _has_ascii_parameters(envelope)
     if plain and not message.smtputf8 and not mail.smtputf8 and envelope.ascii:
         return envelope, False
     if offered.smtputf8:
@@ -147,6 +151,13 @@ def _agree_on_utf8(
             f"an address is not ASCII and the server does not offer SMTPUTF8: {error}",
             capability="SMTPUTF8",
         ) from error
+
+
+def _has_ascii_parameters(envelope: Envelope) -> bool:
+    recipients = envelope.rcpt_parameters.values()
+    return envelope.mail_parameters.encode().isascii() and all(
+        parameters.encode().isascii() for parameters in recipients
+    )
 
 
 def _body(offered: Capabilities, message: Message) -> Body | None:

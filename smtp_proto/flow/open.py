@@ -6,12 +6,14 @@ tries them. Must not know how a stream is opened, nor any mechanism.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_address
 
 from smtp_proto.engine import Protocol
 from smtp_proto.flow.actions import Timer
 from smtp_proto.flow.errors import (
+    Attempt,
     CertificateError,
     ConnectError,
     ConnectionLost,
@@ -23,14 +25,19 @@ from smtp_proto.flow.errors import (
     reply_error,
 )
 from smtp_proto.flow.flow import Flow, Steps
+from smtp_proto.flow.journal import QUIET, Journal
 from smtp_proto.flow.link import Link
 from smtp_proto.flow.login import log_in
 from smtp_proto.flow.open_settings import OpenSettings
 from smtp_proto.flow.reach import reach
 from smtp_proto.flow.security import Security, Way, ways
-from smtp_proto.flow.session import Attempt, Session
+from smtp_proto.flow.session import Session
 from smtp_proto.flow.timeouts import Phase, TotalTimeout
 from smtp_proto.wire import Ehlo, Helo, Lhlo, Octets, Quit, StartTls
+
+
+def _ignore(_session: Session) -> None:
+    pass
 
 
 class OpenSession(Flow[Session]):
@@ -40,16 +47,19 @@ class OpenSession(Flow[Session]):
     allow.
     """
 
-    def __init__(self, settings: OpenSettings) -> None:
-        super().__init__(_open(settings), settings.timeouts.total)
+    def __init__(self, settings: OpenSettings, journal: Journal = QUIET) -> None:
+        super().__init__(open_session(settings, journal), settings.timeouts.total)
 
 
-def _open(settings: OpenSettings) -> Steps[Session]:
+def open_session(
+    settings: OpenSettings, journal: Journal, begun: Callable[[Session], None] = _ignore
+) -> Steps[Session]:
+    """What `OpenSession` does. `begun` gets each session before the server has greeted."""
     if settings.security is Security.AUTO:
-        return (yield from _open_in_any_way(settings))
+        return (yield from _open_in_any_way(settings, journal, begun))
     port = settings.port if settings.port is not None else settings.security.default_port
     way = Way(port or 0, settings.security)
-    session = yield from _be_greeted(settings, _Try(way))
+    session = yield from _be_greeted(settings, _Try(way), journal, begun)
     yield from _settle(session, way.security)
     return session
 
@@ -74,14 +84,16 @@ class _Silence(Exception):
         self.reached = reached
 
 
-def _open_in_any_way(settings: OpenSettings) -> Steps[Session]:
+def _open_in_any_way(
+    settings: OpenSettings, journal: Journal, begun: Callable[[Session], None]
+) -> Steps[Session]:
     attempts: list[Attempt] = []
     untried = [_Try(way) for way in ways(settings.port)]
     while True:
         this = untried.pop(0)
         way = this.way
         try:
-            session = yield from _be_greeted(settings, this)
+            session = yield from _be_greeted(settings, this, journal, begun)
         except _Silence as silence:
             attempts.append(Attempt(way.port, way.security, silence.error))
             untried = [
@@ -91,8 +103,9 @@ def _open_in_any_way(settings: OpenSettings) -> Steps[Session]:
             ]
         except SMTPError as error:
             attempts.append(Attempt(way.port, way.security, error))
-            error.attempts = tuple(attempts)
+            journal.happened(f"left: {attempts[-1]}")
             if not untried or not _leads_on(error, way, untried[0].way):
+                error.attempts = tuple(attempts)
                 raise
         else:
             break
@@ -124,7 +137,7 @@ def _await_first_octets(settings: OpenSettings, reached: tuple[Link, str | None]
     link, _ = reached
     timer = Timer(Phase.GREETING_PROBE, settings.timeouts.greeting_probe)
     try:
-        return (yield from link.receive(timer))
+        octets = yield from link.receive(timer)
     except TotalTimeout as error:
         raise link.timed_out(timer, error) from None
     except TimeoutError as error:
@@ -133,15 +146,20 @@ def _await_first_octets(settings: OpenSettings, reached: tuple[Link, str | None]
         raise ConnectionLost(
             f"the connection was lost in phase {timer.phase.value}: {error}"
         ) from error
+    if not octets:
+        raise ConnectionLost("the server closed the connection before it said anything")
+    return octets
 
 
 # --- In one way ----------------------------------------------------------------------------------
 
 
-def _be_greeted(settings: OpenSettings, this: _Try) -> Steps[Session]:
+def _be_greeted(
+    settings: OpenSettings, this: _Try, journal: Journal, begun: Callable[[Session], None]
+) -> Steps[Session]:
     """Reach the server, and hear its greeting."""
     way = this.way
-    reached = this.reached or (yield from reach(settings, way.port))
+    reached = this.reached or (yield from reach(settings, way.port, journal))
     link, local_address = reached
     if way.probe:
         link.push_back((yield from _await_first_octets(settings, reached)))
@@ -149,8 +167,12 @@ def _be_greeted(settings: OpenSettings, this: _Try) -> Steps[Session]:
     if way.security is Security.IMPLICIT:
         layer = settings.tls(settings.server_hostname or settings.host)
         yield from link.start_tls(layer, Timer(Phase.TLS, settings.timeouts.tls))
-    session = Session(replace(settings, port=way.port), link, layer)
+        journal.happened(f"TLS from the start: {layer.info}")
+    # The proxies have done their part, and have passwords.
+    settings = replace(settings, port=way.port, proxies=())
+    session = Session(settings, link, layer, journal)
     session.name = settings.local_hostname or _address_literal(local_address)
+    begun(session)
     session.hear_pending()
     yield from _read_greeting(session)
     return session
@@ -176,7 +198,6 @@ def _settle(session: Session, security: Security) -> Steps[None]:
         yield from upgrade(session)
     if settings.credentials is not None and security is not Security.MANUAL:
         yield from log_in(session, settings.credentials)
-        session.settings = replace(settings, credentials=None)  # they are not needed any more
     session.opened()
 
 
@@ -230,6 +251,7 @@ def upgrade(session: Session) -> Steps[None]:
     if not reply.positive:
         # Also where TLS was optional: an offer that is then withdrawn looks just like an attack.
         raise TLSError(f"the server offers STARTTLS but refuses it: {reply}")
+    session.capabilities_before_tls = session.capabilities
     yield from session.start_tls(layer)
     yield from say_hello(session)  # RFC 3207 4.2
 

@@ -75,7 +75,7 @@ class OpenSettings:
                 "what may be clear"
             )
         if self.proxies:
-            Endpoint.parse(self.host, self.port or _ANY_PORT)
+            Endpoint.parse(self.host, _ANY_PORT if self.port is None else self.port)
         if self.proxy_header:
             _check_header(self.proxy_header)
         if self.unix_path is not None and self.proxies:

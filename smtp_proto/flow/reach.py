@@ -5,19 +5,21 @@ Knows hosts, ports and tunnels. Must not know SMTP, nor how the server will be s
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-
 from smtp_proto.flow.actions import Connect, Resolve, Timer
-from smtp_proto.flow.errors import ConnectError, ProxyError, TLSError
+from smtp_proto.flow.errors import ConnectError, ProxyError, SMTPTimeout, TLSError
 from smtp_proto.flow.flow import Steps
+from smtp_proto.flow.journal import QUIET, Journal
 from smtp_proto.flow.link import Link
 from smtp_proto.flow.open_settings import OpenSettings
 from smtp_proto.flow.timeouts import Phase
 from smtp_proto.proxy import HttpConnect, Proxy, ProxyCodec, ProxyCodecError, ProxyRefused, Socks4
+from smtp_proto.proxy.endpoint import Endpoint
 from smtp_proto.wire import WireError
 
 
-def reach(settings: OpenSettings, port: int) -> Steps[tuple[Link, str | None]]:
+def reach(
+    settings: OpenSettings, port: int, journal: Journal = QUIET
+) -> Steps[tuple[Link, str | None]]:
     """Open the stream to the server; returns it, and its local IP address if it has one.
 
     Raises ConnectError, ProxyError, TLSError (towards a proxy) or SMTPTimeout.
@@ -26,8 +28,10 @@ def reach(settings: OpenSettings, port: int) -> Steps[tuple[Link, str | None]]:
     stops = [(proxy.host, proxy.port) for proxy in settings.proxies]
     stops.append((settings.host, port))
     local_address = yield from _connect(link, settings, *stops[0])
+    journal.happened(f"connected to {_shown(settings, *stops[0])} from {local_address or 'here'}")
     for proxy, (host, port_there) in zip(settings.proxies, stops[1:], strict=True):
         yield from _go_through(link, settings, proxy, host, port_there)
+        journal.happened(f"through {proxy.url} to {host} port {port_there}")
     if settings.proxy_header:
         yield from _announce(link, settings)
     return link, local_address
@@ -36,14 +40,20 @@ def reach(settings: OpenSettings, port: int) -> Steps[tuple[Link, str | None]]:
 def _connect(link: Link, settings: OpenSettings, host: str, port: int) -> Steps[str | None]:
     timer = Timer(Phase.CONNECT, settings.timeouts.connect)
     path = settings.unix_path
-    where = f"{host} port {port}" if path is None else path
     try:
         local_address: str | None = yield Connect(host, port, timer, settings.local_address, path)
     except TimeoutError as error:
         raise link.timed_out(timer, error) from None
     except OSError as error:
+        where = _shown(settings, host, port)
         raise ConnectError(f"cannot connect to {where}: {error.strerror or error}") from error
     return local_address
+
+
+def _shown(settings: OpenSettings, host: str, port: int) -> str:
+    if settings.proxies:
+        return settings.proxies[0].url
+    return settings.unix_path or f"{host} port {port}"
 
 
 def _go_through(
@@ -54,10 +64,11 @@ def _go_through(
     try:
         if isinstance(proxy, HttpConnect) and proxy.tls:
             yield from link.start_tls(settings.proxy_tls(proxy.host), timer)
-        if not proxy.resolves_names and not _is_address(host):
-            addresses: tuple[str, ...] = yield Resolve(host, isinstance(proxy, Socks4), timer)
-            host = addresses[0]
+        if not proxy.resolves_names:
+            host = yield from _find_address(host, port, isinstance(proxy, Socks4), timer)
         yield from _converse(link, proxy.codec(host, port), timer)
+    except SMTPTimeout:
+        raise
     except TimeoutError as error:
         raise link.timed_out(timer, error) from None
     except ProxyCodecError as error:
@@ -68,6 +79,14 @@ def _go_through(
     except TLSError as error:
         error.args = (f"{proxy.url}: {error}",)
         raise
+
+
+def _find_address(host: str, port: int, ipv4_only: bool, timer: Timer) -> Steps[str]:
+    destination = Endpoint.parse(host, port)
+    if not isinstance(destination.host, str):
+        return destination.name
+    addresses: tuple[str, ...] = yield Resolve(destination.name, ipv4_only, timer)
+    return addresses[0]
 
 
 def _converse(link: Link, codec: ProxyCodec, timer: Timer) -> Steps[None]:
@@ -93,11 +112,3 @@ def _announce(link: Link, settings: OpenSettings) -> Steps[None]:
         raise link.timed_out(timer, error) from None
     except OSError as error:
         raise ConnectError(f"the connection was lost sending the PROXY header: {error}") from error
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True

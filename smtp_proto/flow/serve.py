@@ -34,6 +34,7 @@ from smtp_proto.flow.actions import Timer
 from smtp_proto.flow.errors import TLSError
 from smtp_proto.flow.flow import Flow, Steps
 from smtp_proto.flow.handler import Handler, ServerSession
+from smtp_proto.flow.journal import QUIET, Journal
 from smtp_proto.flow.security import Security
 from smtp_proto.flow.serve_link import ServerLink, StreamEnded, TimeIsUp
 from smtp_proto.flow.serve_login import Login
@@ -96,12 +97,14 @@ _BLOCK = 65_536  # octets: who sends as many in one wait is alive, and gets a ne
 class Serve(Flow[None]):
     """Serves one client over a stream that is open. `peer` says who it is, for the handler.
 
-    It never asks to connect and raises no SMTPError: whatever the client does, the flow ends with
-    Done, and the stream is to be closed then.
+    `journal` is told what happens. It never asks to connect and raises no SMTPError: whatever the
+    client does, the flow ends with Done, and the stream is to be closed then.
     """
 
-    def __init__(self, handler: Handler, settings: ServeSettings, peer: str) -> None:
-        steps = _Conversation(handler, settings, peer).steps()
+    def __init__(
+        self, handler: Handler, settings: ServeSettings, peer: str, journal: Journal = QUIET
+    ) -> None:
+        steps = _Conversation(handler, settings, peer, journal).steps()
         super().__init__(steps, settings.timeouts.total, closes=True)
 
 
@@ -116,8 +119,11 @@ class _HangUp(Exception):
 class _Conversation:
     """What `Serve` does."""
 
-    def __init__(self, handler: Handler, settings: ServeSettings, peer: str) -> None:
+    def __init__(
+        self, handler: Handler, settings: ServeSettings, peer: str, journal: Journal
+    ) -> None:
         self._settings = settings
+        self._journal = journal
         self._session = ServerSession(peer)
         self._questions = Questions(
             handler, self._session, settings.timeouts, settings.report_error
@@ -127,16 +133,20 @@ class _Conversation:
             limits=settings.limits,
             secure=settings.security is Security.IMPLICIT,
             bare_line_endings=settings.bare_line_endings,
+            trace=journal.line if journal.wants_lines else None,
         )
         self._link = ServerLink()
         self._login = Login(
             {name: SERVER_MECHANISMS[name] for name in settings.mechanisms},
-            ServerContext(settings.hostname, settings.nonce),
+            ServerContext(settings.hostname, settings.nonce, salt_key=settings.salt_key),
             self._session,
             self._questions,
+            journal,
             allow_cleartext=settings.allow_cleartext_auth,
         )
-        self._transactions = Transactions(settings.protocol, self._session, self._questions)
+        self._transactions = Transactions(
+            settings.protocol, self._session, self._questions, journal
+        )
         self._wait: Timer | None = None
         self._heard = 0  # octets since the wait began
         self._in_content = False
@@ -144,14 +154,18 @@ class _Conversation:
     # --- From beginning to end ---------------------------------------------------------------
 
     def steps(self) -> Steps[None]:
+        self._journal.happened("connected")
         if self._settings.security is Security.IMPLICIT:
             try:
                 yield from self._shake_hands()
-            except (StreamEnded, TLSError):
+            except (StreamEnded, TLSError) as error:
+                why = str(error) or "the client went away"
+                self._journal.happened(f"no TLS: {why}")
                 return
         farewell = yield from self._serve()
         if farewell is not None:
             yield from self._hang_up(farewell)
+        self._journal.happened("disconnected" if farewell is None else f"hung up: {farewell}")
         yield from self._questions.tell("on_disconnect")
 
     def _serve(self) -> Steps[Reply | None]:
@@ -166,7 +180,9 @@ class _Conversation:
             return hang_up.reply
         except RemoteProtocolError as error:
             return error.reply_hint
-        except (StreamEnded, TLSError):
+        except TLSError as error:
+            self._journal.happened(f"TLS failed: {error}")
+        except StreamEnded:
             pass
         return None
 
@@ -321,6 +337,7 @@ class _Conversation:
         factory = cast("ServerTLSFactory", self._settings.tls)  # the settings see to it
         early = yield from self._link.start_tls(factory(), self._timer(Phase.TLS))
         self._session.tls = self._link.tls
+        self._journal.happened(f"TLS: {self._session.tls}")
         self._session.helo = None
         if self._engine.state is State.TLS:
             self._engine.tls_started()

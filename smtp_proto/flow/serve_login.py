@@ -8,13 +8,23 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import assert_never
 
 from smtp_proto.flow.flow import Steps
 from smtp_proto.flow.handler import ServerSession
+from smtp_proto.flow.journal import Journal
 from smtp_proto.flow.serve_questions import Questions
 from smtp_proto.sasl.mechanism import (
     Accepted,
     Challenge,
+    CheckAnonymous,
+    CheckPassword,
+    CheckToken,
+    FetchIdentity,
+    FetchPassword,
+    FetchSecret,
+    Question,
     Rejected,
     ServerContext,
     ServerFactory,
@@ -22,6 +32,7 @@ from smtp_proto.sasl.mechanism import (
     Step,
 )
 from smtp_proto.wire.command import Auth
+from smtp_proto.wire.errors import escaped
 from smtp_proto.wire.reply import Reply
 
 # The codes are those of RFC 4954 6.
@@ -33,6 +44,8 @@ _UNKNOWN = Reply.build(504, "Authentication mechanism not supported", status="5.
 _NEEDS_TLS = Reply.build(538, "Encryption required for this mechanism", status="5.7.11")
 _TOO_MANY = Reply.build(421, "Too many failed logins", status="4.7.0")
 
+_PLUS = "-PLUS"  # the end of the names of mechanisms with channel binding.  RFC 5802 4
+
 _MOST_FAILURES = 3  # after that guessing goes on over new connections, which can be counted
 
 
@@ -43,6 +56,8 @@ class Login:
         "_allow_cleartext",
         "_context",
         "_failures",
+        "_identity",
+        "_journal",
         "_mechanism",
         "_mechanisms",
         "_questions",
@@ -55,6 +70,7 @@ class Login:
         context: ServerContext,
         session: ServerSession,
         questions: Questions,
+        journal: Journal,
         *,
         allow_cleartext: bool,
     ) -> None:
@@ -62,9 +78,11 @@ class Login:
         self._context = context
         self._session = session
         self._questions = questions
+        self._journal = journal
         self._allow_cleartext = allow_cleartext
         self._failures = 0
         self._mechanism: ServerMechanism | None = None
+        self._identity = ""  # as whom the client wants to log in, as far as it is known
 
     @property
     def offered(self) -> tuple[str, ...]:
@@ -81,7 +99,8 @@ class Login:
         if not self._allows(factory):
             # Without having asked for the secret.  RFC 4954 4
             return _NEEDS_TLS
-        self._mechanism = factory(self._context)
+        self._identity = ""
+        self._mechanism = factory(self._context_now())
         step = self._mechanism.start(command.initial_response)
         return (yield from self._follow(self._mechanism, step))
 
@@ -92,8 +111,21 @@ class Login:
         return (yield from self._follow(self._mechanism, self._mechanism.respond(response)))
 
     def _allows(self, factory: ServerFactory) -> bool:
+        if factory.name.endswith(_PLUS):
+            return bool(self._channel_bindings)
         return (
             not factory.reveals_password or self._allow_cleartext or self._session.tls is not None
+        )
+
+    @property
+    def _channel_bindings(self) -> Mapping[str, bytes]:
+        return {} if self._session.tls is None else self._session.tls.channel_bindings
+
+    def _context_now(self) -> ServerContext:
+        return replace(
+            self._context,
+            channel_bindings=self._channel_bindings,
+            offered=frozenset(self.offered),
         )
 
     def _follow(self, mechanism: ServerMechanism, step: Step) -> Steps[Reply]:
@@ -104,15 +136,33 @@ class Login:
                     return Reply(334, (b64encode(data).decode("ascii"),))
                 case Accepted():
                     self._session.authenticated_as = step.authorization_identity
+                    self._journal.happened(
+                        f"logged in as {escaped(step.authorization_identity)} with {mechanism.name}"
+                    )
                     return _SUCCEEDED
                 case Rejected():
-                    return self._failed(_MALFORMED if step.malformed else _INVALID)
+                    reply = _MALFORMED if step.malformed else _INVALID
+                    return self._failed(mechanism, reply, step.why)
                 case _:
+                    self._identity = _identity_in(step)
                     answer = yield from self._questions.about_login(step)
                     if isinstance(answer, Reply):
-                        return self._failed(answer)
+                        return self._failed(mechanism, answer, str(answer))
                     step = mechanism.answer(answer)
 
-    def _failed(self, reply: Reply) -> Reply:
+    def _failed(self, mechanism: ServerMechanism, reply: Reply, why: str) -> Reply:
         self._failures += reply.permanent
+        self._journal.login_failed(mechanism.name, escaped(self._identity), why)
         return reply
+
+
+def _identity_in(question: Question) -> str:
+    match question:
+        case CheckPassword(credentials) | CheckToken(credentials):
+            return credentials.authentication_identity
+        case FetchPassword(identity) | FetchSecret(identity) | FetchIdentity(identity):
+            return identity
+        case CheckAnonymous(trace):
+            return trace
+        case _:
+            assert_never(question)

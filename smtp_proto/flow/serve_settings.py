@@ -51,9 +51,12 @@ class ServeSettings:
     tls: ServerTLSFactory | None = None
     """Makes the TLS layer; needed in each mode but NONE."""
     mechanisms: tuple[str, ...] = ()
-    """The SASL mechanisms for AUTH, by name."""
+    """The SASL mechanisms for AUTH, by name. Those with channel binding (-PLUS) are offered where
+    the TLS layer gives the data for it."""
     require_auth: bool = False
     """Whether mail is taken only after AUTH."""
+    salt_key: bytes = field(default=b"", repr=False)
+    """A secret that stays the same for as long as possible: it hides who has no SCRAM secret."""
     allow_cleartext_auth: bool = False
     """Whether a mechanism may be used without TLS that shows the password."""
     protocol: Protocol = Protocol.SMTP
@@ -72,11 +75,9 @@ class ServeSettings:
             raise ValueError(f"security {self.security.value!r} is for clients: say what you offer")
         if self.security is not Security.NONE and self.tls is None:
             raise ValueError(f"security {self.security.value!r} needs tls: what makes the layer")
-        # The -PLUS mechanisms need data of TLS that the layer does not give.  RFC 5802 6
-        known_names = [name for name in SERVER_MECHANISMS if not name.endswith("-PLUS")]
-        unknown = [name for name in self.mechanisms if name not in known_names]
+        unknown = [name for name in self.mechanisms if name not in SERVER_MECHANISMS]
         if unknown:
-            known = ", ".join(known_names)
+            known = ", ".join(SERVER_MECHANISMS)
             raise ValueError(f"no such mechanisms: {', '.join(unknown)}; there are {known}")
         if self.require_auth and not self.mechanisms:
             raise ValueError("require_auth needs mechanisms: nobody could log in")

@@ -13,6 +13,7 @@ from smtp_proto.engine.table import Protocol
 from smtp_proto.flow.envelope import Envelope
 from smtp_proto.flow.flow import Steps
 from smtp_proto.flow.handler import ServerSession
+from smtp_proto.flow.journal import Journal
 from smtp_proto.flow.serve_questions import Questions
 from smtp_proto.wire.address import ReversePath
 from smtp_proto.wire.command import Mail, Rcpt
@@ -31,10 +32,13 @@ class Transactions:
     What the handler may see of the present one stands in the session.
     """
 
-    __slots__ = ("_content", "_protocol", "_questions", "_refusal", "_session")
+    __slots__ = ("_content", "_journal", "_protocol", "_questions", "_refusal", "_session")
 
-    def __init__(self, protocol: Protocol, session: ServerSession, questions: Questions) -> None:
+    def __init__(
+        self, protocol: Protocol, session: ServerSession, questions: Questions, journal: Journal
+    ) -> None:
         self._protocol = protocol
+        self._journal = journal
         self._session = session
         self._questions = questions
         # Not a list of pieces: each of them may be a single octet.  RFC 3030 2
@@ -87,11 +91,15 @@ class Transactions:
         recipients = self._session.recipients
         envelope = _envelope(self._session)
         content = bytes(self._content)
+        size = len(content)
+        whom = f"{len(envelope.forward_paths)} recipient(s)"
         self._content = bytearray()  # not kept a second time while the handler works on it
         per_recipient = self._protocol is Protocol.LMTP
         count = len(envelope.forward_paths) if per_recipient else 1
         replies = yield from self._questions.replies(count, envelope, content)
         replies = replies or (_MESSAGE_OK,) * count
+        for reply in replies:
+            self._journal.happened(f"a message of {size} octets for {whom}: {reply}")
         self._forget()
         if not per_recipient:
             return replies

@@ -17,9 +17,11 @@ from smtp_proto.engine import (
     ClientConnection,
     RemoteProtocolError,
     ReplyReceived,
+    Request,
 )
 from smtp_proto.flow.actions import Receive, Send, Timer
 from smtp_proto.flow.errors import (
+    Attempt,
     AuthenticationError,
     CapabilityMissing,
     ConnectionLost,
@@ -30,9 +32,9 @@ from smtp_proto.flow.errors import (
     SMTPError,
 )
 from smtp_proto.flow.flow import Steps
+from smtp_proto.flow.journal import QUIET, Journal
 from smtp_proto.flow.link import Link
 from smtp_proto.flow.open_settings import OpenSettings
-from smtp_proto.flow.security import Security
 from smtp_proto.flow.timeouts import Phase
 from smtp_proto.flow.tls import TLSInfo, TLSLayer
 from smtp_proto.wire import (
@@ -51,52 +53,62 @@ _REFUSALS = (ReplyError, RecipientsRefused, CapabilityMissing, MessageTooLarge, 
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """One way in which AUTO tried to reach the server."""
+class Login:
+    """How a session was logged in."""
 
-    port: int
-    security: Security
-    """IMPLICIT or STARTTLS."""
-    error: SMTPError | None
-    """Why it was left; None: the server greeted, and this is the way that is used."""
-
-    def __str__(self) -> str:
-        outcome = "the server greeted" if self.error is None else str(self.error)
-        return f"port {self.port}, {self.security.value}: {outcome}"
+    mechanism: str
+    tried: tuple[str, ...]
+    """The mechanisms that were used, the one that led to success last."""
+    passed_over: tuple[tuple[str, str], ...]
+    """The others that the server offers or the policy names, each with the reason."""
+    reply: Reply
+    """To the login that succeeded."""
 
 
 class Session:
     """A greeted connection to a server, as `OpenSession` returns it and the other flows use it.
 
-    Look: `usable`, `greeting`, `capabilities`, `tls`, `authenticated`, `attempts`, `settings`. All
-    else is for flows.
+    Look: `usable`, `greeting`, `capabilities`, `capabilities_before_tls`, `tls`, `authenticated`,
+    `login`, `attempts`, `settings`. All else is for flows.
     """
 
-    def __init__(self, settings: OpenSettings, link: Link, layer: TLSLayer | None = None) -> None:
+    def __init__(
+        self,
+        settings: OpenSettings,
+        link: Link,
+        layer: TLSLayer | None = None,
+        journal: Journal = QUIET,
+    ) -> None:
         self.settings = settings
         """What it was opened with."""
+        self.journal = journal
         self.attempts: tuple[Attempt, ...] = ()
         """The ways that AUTO went; in other modes none."""
         self.greeting: Reply | None = None
         """The server's greeting, once it has come."""
+        self.capabilities_before_tls: Capabilities | None = None
+        """What the server offered in clear text, before TLS; None where there was no such time."""
+        self.login: Login | None = None
+        """How it was logged in; None: it is not."""
         self.engine = ClientConnection(
             protocol=settings.protocol,
             limits=settings.limits,
             pipelining=settings.pipelining,
             secure=layer is not None,
+            trace=journal.line if journal.wants_lines else None,
         )
         self.protocol = settings.protocol
         self.timeouts = settings.timeouts
         self._seconds = {phase: settings.timeouts.seconds(phase) for phase in Phase}
         self.limits = settings.limits
         self.chunking = settings.chunking
-        self._pipelining_wanted = settings.pipelining
         self.name = settings.local_hostname or ""
         """What EHLO says."""
         self._link = link
         self._layer = layer
         self._in_step = False
         self._ended = False
+        self._overheard: list[Octets] = []
         self.last_words: list[ReplyReceived] = []
         """What the server had said before a send failed."""
 
@@ -121,7 +133,7 @@ class Session:
     @property
     def pipelining(self) -> bool:
         """Whether more than one command may be in flight (RFC 2920): wanted and offered."""
-        return self._pipelining_wanted and self.engine.capabilities.pipelining
+        return self.engine.pipelining
 
     @property
     def tls(self) -> TLSInfo | None:
@@ -142,6 +154,8 @@ class Session:
         if not self.usable:
             raise ConnectionLost("this session is over, or in use: open another one")
         self._in_step = False
+        if self._overheard or self.engine.unread:
+            yield from self._take_in_overheard()
         try:
             result = yield from steps
         except _REFUSALS:
@@ -153,6 +167,26 @@ class Session:
             raise
         self._in_step = True
         return result
+
+    def hear(self, data: Octets) -> None:
+        """Take in what has come though no flow was under way; b"": the stream has ended.
+
+        The next flow tells what it means, and sends nothing where it is the end of the session: so
+        no message is given to a server that has gone already.
+        """
+        self._overheard.append(data)
+
+    def _take_in_overheard(self) -> Steps[None]:
+        """Raises ConnectionLost where the server has ended the session, or ProtocolViolation."""
+        timer = self.timer(Phase.IDLE)
+        for data in self._overheard:
+            yield from self._take_in(data, timer)
+        self._overheard.clear()
+        event = self.poll(timer)
+        if event is not None:
+            raise ConnectionLost(
+                f"the server had ended the session: {event.reply}", reply=event.reply
+            )
 
     def opened(self) -> None:
         """The session has been opened whole: other flows may use it."""
@@ -205,6 +239,11 @@ class Session:
                 f"the connection was lost in phase {timer.phase.value}: {error}"
             ) from error
         link.count(data, timer)
+        yield from self._take_in(data, timer)
+
+    def _take_in(self, data: Octets, timer: Timer) -> Steps[None]:
+        """Give the engine what came, through TLS where it is on; b"": the stream has ended."""
+        link = self._link
         ended = not data
         if data and link.encrypted:
             data, answer = link.decrypt(data)
@@ -224,6 +263,18 @@ class Session:
             if event is not None:
                 return event
             yield from self.receive(timer)
+
+    def next_replies(self, timer: Timer) -> Steps[list[tuple[Request, Reply]]]:
+        """Wait for the next reply, and take all that came with it, as far as they are awaited.
+
+        Raises what `next_reply` raises.
+        """
+        engine = self.engine
+        while not (replies := engine.next_replies()):
+            if self._ended or engine.finished:
+                self.poll(timer)  # all replies are taken: it raises if this was the end
+            yield from self.receive(timer)
+        return replies
 
     def poll(self, timer: Timer) -> ReplyReceived | None:
         """The next reply if it is there.
@@ -251,6 +302,7 @@ class Session:
         """Shake hands over the open stream. Raises TLSError or SMTPTimeout."""
         yield from self._link.start_tls(layer, self.timer(Phase.TLS))
         self._layer = layer
+        self.journal.happened(f"TLS by STARTTLS: {layer.info}")
         self.engine.tls_started()
         self.hear_pending()
 

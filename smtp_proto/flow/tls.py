@@ -36,6 +36,11 @@ class TLSInfo:
     """What SASL can bind to, by type: "tls-server-end-point" (RFC 5929), "tls-unique" up to TLS 1.2
     (RFC 5929), "tls-exporter" where the interpreter gives it (RFC 9266)."""
 
+    def __str__(self) -> str:
+        verified = "verified" if self.verified else f"not verified, {self.not_verified_because}"
+        name = f" for {self.server_hostname}" if self.server_hostname else ""
+        return f"{self.version}, {self.cipher}, certificate {verified}{name}"
+
 
 class TLSLayer(Protocol):
     """One TLS connection in memory: cipher text in and out on one side, clear text on the other.

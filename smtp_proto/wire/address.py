@@ -142,6 +142,11 @@ class NullReversePath(Enum):
 
     NULL = ""
 
+    @property
+    def text(self) -> str:
+        """How it is written between angle brackets, as that of a Mailbox."""
+        return self.value
+
     def __str__(self) -> str:
         return self.value
 
@@ -150,6 +155,11 @@ class Postmaster(Enum):
     """The only forward-path without a domain: <Postmaster>, in any case. RFC 5321 4.5.1"""
 
     POSTMASTER = "Postmaster"
+
+    @property
+    def text(self) -> str:
+        """How it is written between angle brackets, as that of a Mailbox."""
+        return self.value
 
     def __str__(self) -> str:
         return self.value
@@ -160,6 +170,8 @@ POSTMASTER = Postmaster.POSTMASTER
 
 ReversePath: TypeAlias = Mailbox | NullReversePath
 ForwardPath: TypeAlias = Mailbox | Postmaster
+
+_PATHS = (Mailbox, NullReversePath, Postmaster)  # to make their union anew each time is slow
 
 
 # --- Mailbox = Local-part "@" ( Domain / address-literal ) ------------------------------------
@@ -250,8 +262,8 @@ def write_path(path: object) -> str:
 
     Raises TypeError for everything else: a str in its place might be more than a path.
     """
-    if isinstance(path, Mailbox | NullReversePath | Postmaster):
-        return f"<{path}>"
+    if isinstance(path, _PATHS):
+        return f"<{path.text}>"
     raise TypeError(f"a path is a Mailbox, see Mailbox.parse(), and not a {type(path).__name__}")
 
 

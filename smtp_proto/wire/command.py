@@ -9,6 +9,7 @@ from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 from typing import ClassVar, Self, TypeAlias
 
 from smtp_proto.wire.address import (
@@ -28,6 +29,7 @@ from smtp_proto.wire.parameters import (
     MailParameters,
     RcptParameters,
 )
+from smtp_proto.wire.quick import quick
 from smtp_proto.wire.reply import Reply
 
 _KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*+")  # as an esmtp-keyword.  RFC 5321 4.1.2
@@ -132,6 +134,7 @@ class Lhlo(_Hello):
 # --- mail = "MAIL FROM:" Reverse-path [SP Mail-parameters] CRLF -------------------------------
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Mail:
     """MAIL: a transaction begins, with its sender. RFC 5321 4.1.1.2
@@ -158,6 +161,7 @@ class Mail:
 # --- rcpt = "RCPT TO:" ( "<Postmaster>" / Forward-path ) [SP Rcpt-parameters] CRLF ------------
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Rcpt:
     """RCPT: one more recipient. RFC 5321 4.1.1.3"""
@@ -199,7 +203,7 @@ class _Bare:
 
     def encode(self) -> bytes:
         """Return the line to send, CRLF included."""
-        return f"{self.verb.value}\r\n".encode("ascii")
+        return _bare_line(self.verb)
 
     @classmethod
     def parse(cls, argument: str) -> Self:
@@ -207,6 +211,11 @@ class _Bare:
         if argument:
             raise WireError(cls.verb.value, "takes no argument")
         return cls()
+
+
+@cache
+def _bare_line(verb: Verb) -> bytes:
+    return f"{verb.value}\r\n".encode("ascii")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from smtp_proto.wire.address import (
     ReversePath,
 )
 from smtp_proto.wire.errors import WireError, shown
+from smtp_proto.wire.quick import quick
 
 _T = TypeVar("_T")
 
@@ -115,6 +116,7 @@ class Parameter:
 # --- Mail-parameters = esmtp-param *(SP esmtp-param) ------------------------------------------
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class MailParameters:
     """The parameters of MAIL; None, False or () for what is not there.

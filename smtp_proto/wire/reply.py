@@ -182,12 +182,19 @@ class ReplyReader:
         reply, and LimitExceeded, as soon as that is certain.
         """
         while (line := buffer.take_line(self._limits.reply_line, "reply_line")) is not None:
-            if not self._lines and line[3:4] != b"-":
-                return _parse_reply(line)
-            reply = self._continue(line)
+            reply = self.add(line)
             if reply is not None:
                 return reply
         return None
+
+    def add(self, line: bytes) -> Reply | None:
+        """Take one line, without its CRLF; return the reply that it ends, if it does.
+
+        Raises WireError for what is no line of a reply, and LimitExceeded.
+        """
+        if not self._lines and line[3:4] != b"-":
+            return _parse_reply(line)
+        return self._continue(line)
 
     def _continue(self, line: bytes) -> Reply | None:
         """Add one line to a multi-line reply; return the reply if that was the last one."""

@@ -1,6 +1,8 @@
 """The client's engine: what it lets out, and which reply it takes for the answer to what."""
 
+from collections.abc import Callable
 from itertools import pairwise
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -21,6 +23,7 @@ from smtp_proto.engine import (
     Protocol,
     RemoteProtocolError,
     ReplyReceived,
+    Request,
     State,
     Unsolicited,
     challenge,
@@ -40,11 +43,13 @@ from smtp_proto.wire import (
     Lhlo,
     Limits,
     LineEndings,
+    Mailbox,
     MailParameters,
     Noop,
     Octets,
     OtherCommand,
     Quit,
+    Rcpt,
     Reply,
     Rset,
     StartTls,
@@ -76,6 +81,7 @@ from tests.engine.sessions import (
 
 CLOSING = Reply(421, ("4.3.2 Shutting down",))
 STATES = list(State)
+BINARY = mail(parameters=MailParameters(body=Body.BINARY_MIME))
 COMMAND_STATES = [state for state in State if (state, Move.NOOP) in LEGAL]
 
 
@@ -85,6 +91,122 @@ def pipelined(*commands: Command, state: State = State.READY) -> ClientConnectio
     for each in commands:
         client.send(each)
     return client
+
+
+# --- Many at once ----------------------------------------------------------------------------
+
+
+def one_by_one(client: ClientConnection, commands: list[Command | AuthResponse]) -> bytes | str:
+    """Send one after the other, as far as they are legal; return the octets, or why not."""
+    try:
+        return b"".join([client.send(command) for command in commands])
+    except LocalProtocolError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("pipelining", [True, False])
+@given(
+    st.sampled_from(STATES),
+    st.lists(st.sampled_from([*COMMANDS, BINARY, rcpt(), rcpt(), Bdat(0)]), max_size=4),
+    st.lists(st.sampled_from([mail(), BINARY, rcpt(), Rset()]), max_size=2),
+)
+def test_a_group_is_its_commands_one_by_one(
+    pipelining: bool,
+    state: State,
+    commands: list[Command | AuthResponse],
+    before: list[Command | AuthResponse],
+) -> None:
+    both = [client_in(state, pipelining=pipelining) for _ in range(2)]
+    for client in both:
+        one_by_one(client, before)
+    group, single = both
+    untouched = snapshot(group)
+    expected = one_by_one(single, commands)
+    if isinstance(expected, bytes):
+        assert group.send_group(commands) == expected
+        assert snapshot(group) == snapshot(single)
+    else:
+        with pytest.raises(LocalProtocolError) as caught:
+            group.send_group(commands)
+        assert str(caught.value) == expected
+        assert snapshot(group) == untouched, "a group that is refused has changed something"
+
+
+def test_a_group_of_which_one_cannot_be_written_changes_nothing() -> None:
+    client = client_in(State.READY)
+    before = snapshot(client)
+    with pytest.raises(TypeError, match="path"):
+        client.send_group([BINARY, Rcpt(cast("Mailbox", "recipient@example.org"))])
+    assert snapshot(client) == before
+
+
+def test_content_may_be_binary_where_a_group_said_so() -> None:
+    client = client_in(State.READY)
+    with pytest.raises(LocalProtocolError, match="BINARYMIME"):
+        client.send_group([BINARY, rcpt(), Data()])
+    assert client.send_group([mail(), rcpt(), Data()]).endswith(b"DATA\r\n")
+
+
+def test_octets_before_a_group_are_early() -> None:
+    client = client_in(State.READY)
+    client.receive_data(b"250 Too soon\r\n")
+    assert client.send_group([]) == b""
+    client.send_group([mail(), rcpt()])
+    with pytest.raises(RemoteProtocolError, match="in answer to nothing"):
+        client.next_event()
+
+
+REPLIES = st.lists(
+    st.sampled_from(
+        [
+            *[b"250 2.1.0 Ok\r\n", b"354 Go\r\n", b"550 No\r\n", b"250-One\r\n250 two\r\n"],
+            *[b"250 2.1.5 Ok\r\n", b"421 Bye\r\n", b"nonsense\r\n", b"250", b"250-One\r\n"],
+            *[b"250-One\r\n550 two\r\n", b"250 " + b"x" * 60 + b"\r\n"],
+        ]
+    ),
+    max_size=8,
+).map(b"".join)
+
+
+@given(
+    REPLIES,
+    st.lists(st.integers(0, 200), max_size=3),
+    st.sampled_from([(), (mail(),), (mail(), rcpt(), rcpt(), Data()), (Quit(),), (StartTls(),)]),
+    st.booleans(),
+)
+def test_replies_at_once_are_the_same_one_by_one(
+    stream: bytes, places: list[int], commands: tuple[Command, ...], eof: bool
+) -> None:
+    def run(
+        take: Callable[[ClientConnection], list[tuple[Request, Reply]]],
+    ) -> tuple[list[object], State, State, int, int]:
+        client = client_in(State.READY, limits=Limits(reply_line=50))
+        client.send_group(commands)
+        heard: list[object] = []
+        edges = [0, *sorted(place % (len(stream) + 1) for place in places), len(stream)]
+        for start, end in pairwise(edges):
+            client.receive_data(stream[start:end])
+            heard += take(client)
+        # How far that has come, and what is left to next_event().
+        unread, outstanding = client.unread, client.outstanding
+        if eof:
+            client.receive_eof()
+        try:
+            heard += poll(client)
+        except RemoteProtocolError as error:
+            heard += [str(error), str(error.__cause__)]
+        return heard, *states(client), unread, outstanding
+
+    def one_by_one(client: ClientConnection) -> list[tuple[Request, Reply]]:
+        replies: list[tuple[Request, Reply]] = []
+        try:
+            while client.outstanding and isinstance(event := client.next_event(), ReplyReceived):
+                replies.append((event.command, event.reply))
+        except RemoteProtocolError:
+            pass
+        return replies
+
+    assert run(ClientConnection.next_replies) == run(one_by_one)
 
 
 # --- The greeting ----------------------------------------------------------------------------

@@ -9,11 +9,21 @@ run out, "S:BREAK" breaks the connection, and "C:BREAK" makes the client's next 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Protocol, TypeVar, cast
 
-from smtp_proto.flow.actions import Action, Ask, Connect, Content, Done, Receive, Send, Timer
+from smtp_proto.flow.actions import (
+    Action,
+    Ask,
+    Connect,
+    Content,
+    Done,
+    Receive,
+    Resolve,
+    Send,
+    Timer,
+)
 from smtp_proto.flow.flow import Flow
 from smtp_proto.flow.open import OpenSession
 from smtp_proto.flow.open_settings import OpenSettings
@@ -49,6 +59,53 @@ class Server(Protocol):
     def read(self) -> bytes:
         """Give what the client receives, b"" at the end. Raises OSError."""
         ...
+
+
+class Network:
+    """What the client's connections lead to, one after the other; an OSError: to nothing.
+
+    `addresses`: what names resolve to. `connects` and `resolved`: what was asked for.
+    """
+
+    def __init__(
+        self, *ends: Server | OSError, addresses: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
+        self.ends = list(ends)
+        self.addresses = addresses or {}
+        self.connects: list[Connect] = []
+        self.resolved: list[Resolve] = []
+        self.timers: list[Timer] = []
+        self._end: Server | None = None
+
+    def connect(self, action: Connect) -> None:
+        """Go to the next end. Nothing of the one before is heard any more."""
+        self.connects.append(action)
+        assert self.ends, f"one connection too many: {action}"
+        self._end = None
+        match self.ends.pop(0):
+            case OSError() as error:
+                raise error
+            case end:
+                self._end = end
+
+    def resolve(self, action: Resolve) -> Sequence[str]:
+        """Return the addresses of a name."""
+        self.resolved.append(action)
+        if action.host not in self.addresses:
+            raise OSError(-2, "Name or service not known")
+        return self.addresses[action.host]
+
+    def write(self, data: bytes) -> None:
+        assert self._end is not None
+        self._end.write(data)
+
+    def read(self) -> bytes:
+        assert self._end is not None
+        return self._end.read()
+
+    def finish(self) -> None:
+        """All connections were made."""
+        assert not self.ends, f"left over: {self.ends}"
 
 
 class Transcript:
@@ -147,7 +204,10 @@ def play(
     pieces: Iterable[Octets] = (),
     seen: list[Action] | None = None,
 ) -> T:
-    """Drive the flow to its end; raises what it raises. `seen` gets each action."""
+    """Drive the flow to its end; raises what it raises. `seen` gets each action.
+
+    A flow that connects more than once, or has names resolved, needs a Network.
+    """
     remaining: Iterator[Octets] = iter(pieces)
     while True:
         action = flow.next_action()
@@ -160,7 +220,12 @@ def play(
         try:
             match action:
                 case Connect():
+                    if isinstance(server, Network):
+                        server.connect(action)
                     flow.connected("192.0.2.7")
+                case Resolve():
+                    assert isinstance(server, Network), "nobody knows a name"
+                    flow.resolved(server.resolve(action))
                 case Send(data):
                     server.write(bytes(data))
                 case Receive():

@@ -639,6 +639,19 @@ S: 250 PIPELINING
 """
 
 
+def test_lmtp_content_that_is_refused_before_it_is_there() -> None:
+    replies = "S: 250 Ok\nS: 250 Ok\nS: 250 Ok\nS: 354 Go\nS: 552 Too large\n"
+    _, session, _ = fail(ContentRefused, LMTP, GROUP + replies + CONTENT, opening=OVER_LMTP)
+    assert not session.usable
+
+
+@pytest.mark.parametrize("line", ["nonsense", "334 What?"])
+def test_replies_do_not_hide_what_breaks_the_protocol_behind_them(line: str) -> None:
+    script = GROUP + f"S: 250 Ok\nS: {line}\n"
+    _, session, _ = fail(ProtocolViolation, LMTP, script, opening=OVER_LMTP)
+    assert not session.usable
+
+
 def test_lmtp_has_a_reply_for_each_recipient() -> None:
     result, session, _ = send(
         LMTP,

@@ -1,8 +1,8 @@
 """The receive buffer: lines and octets come out as they went in, however they were cut."""
 
 import re
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Callable, Iterator
+from itertools import islice, pairwise
 
 import pytest
 from hypothesis import given
@@ -52,6 +52,29 @@ def test_lines_do_not_depend_on_how_the_input_is_cut(data: bytes, places: list[i
         taken += take_lines(buffer)
     assert taken == lines
     assert buffer.take(len(data)) == rest
+
+
+@given(STREAM, st.lists(st.integers(0, 10_000), max_size=4), st.integers(1, 4), st.integers(1, 6))
+def test_many_lines_are_what_they_are_one_by_one(
+    data: bytes, places: list[int], count: int, maximum: int
+) -> None:
+    def take(buffer: ReceiveBuffer, take: Callable[[], list[bytes]]) -> list[bytes | str]:
+        taken: list[bytes | str] = []
+        try:
+            while lines := take():
+                assert len(lines) <= count
+                taken += lines
+        except LimitExceeded as error:
+            taken.append(str(error))
+        return [*taken, buffer.peek(len(buffer))]
+
+    one_by_one, many = ReceiveBuffer(), ReceiveBuffer()
+    for piece in cut(data, places):
+        one_by_one.feed(piece)
+        many.feed(piece)
+        assert take(many, lambda: many.take_lines(count, maximum)) == take(
+            one_by_one, lambda: [*islice(take_lines(one_by_one, maximum), 1)]
+        )
 
 
 @given(STREAM, st.integers(1, 6))

@@ -1,0 +1,362 @@
+"""Logging in: what follows from a refusal, where tokens come from, what a report has of it."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable
+from typing import TypeVar
+
+import pytest
+
+from smtp_proto.engine import LocalProtocolError
+from smtp_proto.engine.trace import Speaker
+from smtp_proto.flow.actions import Ask, Connect, Done, Receive, Send
+from smtp_proto.flow.by_hand import authenticate
+from smtp_proto.flow.check import CheckCredentials, CredentialReport
+from smtp_proto.flow.errors import (
+    AuthenticationError,
+    ConnectError,
+    ReplyError,
+    SMTPTimeout,
+)
+from smtp_proto.flow.flow import Flow
+from smtp_proto.flow.journal import QUIET, Journal
+from smtp_proto.flow.login import identity_of
+from smtp_proto.flow.open import OpenSession
+from smtp_proto.flow.security import Security
+from smtp_proto.flow.timeouts import Phase
+from smtp_proto.sasl import (
+    AnonymousCredentials,
+    AnyCredentials,
+    Credentials,
+    ExternalCredentials,
+    KerberosCredentials,
+    Policy,
+    TokenCredentials,
+    TokenSource,
+)
+from tests.flow.scripted import Transcript, play, settings
+
+T = TypeVar("T")
+
+ALICE = Credentials("alice", "s3cret")
+CLEAR = Policy(allow_cleartext=True)
+EHLO = "S: 220 mail.test\nC: EHLO [192.0.2.7]\nS: 250-mail.test\nS: 250 AUTH "
+PLAIN = "C: AUTH PLAIN AGFsaWNlAHMzY3JldA==\n"
+LOGIN = "C: AUTH LOGIN\nS: 334 VXNlcm5hbWU6\nC: YWxpY2U=\nS: 334 UGFzc3dvcmQ6\nC: czNjcmV0\n"
+QUIT = "C: QUIT\nS: 221 bye\n"
+
+
+class Notes:
+    """A journal that is kept in memory."""
+
+    wants_events = True
+    wants_lines = True
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.failures: list[tuple[str, str, str]] = []
+        self.lines: list[str] = []
+
+    def line(self, speaker: Speaker, text: str) -> None:
+        self.lines.append(f"{speaker.value}: {text}")
+
+    def happened(self, what: str) -> None:
+        self.events.append(what)
+
+    def login_failed(self, mechanism: str, identity: str, why: str) -> None:
+        self.failures.append((mechanism, identity, why))
+
+
+def carry_out(flow: Flow[T], script: str, tokens: Iterable[object] = ()) -> T:
+    """Play a transcript, and answer each question with the next of `tokens`; one may be raised."""
+    server = Transcript(script)
+    remaining = iter(tokens)
+    while True:
+        action = flow.next_action()
+        match action:
+            case Done(result):
+                server.finish()
+                return result
+            case Connect():
+                flow.connected("192.0.2.7")
+            case Send(data):
+                server.write(bytes(data))
+            case Receive():
+                flow.receive_data(server.read())
+            case Ask():
+                assert action.name == "token"
+                assert action.timer.phase is Phase.AUTH
+                token = next(remaining)
+                if isinstance(token, Exception):
+                    flow.failed(token)
+                else:
+                    flow.answer(token)
+            case _:
+                raise AssertionError(action)
+
+
+def opening(
+    credentials: AnyCredentials | None, policy: Policy = CLEAR, journal: Journal = QUIET
+) -> OpenSession:
+    return OpenSession(settings(credentials=credentials, policy=policy), journal)
+
+
+# --- Another mechanism ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [500, 501, 504, 534, 538])
+def test_a_mechanism_that_the_server_cannot_do_is_passed_over(code: int) -> None:
+    notes = Notes()
+    script = f"{EHLO}PLAIN LOGIN\n{PLAIN}S: {code} 5.5.4 not now\n{LOGIN}S: 235 ok\n"
+    session = carry_out(opening(ALICE, journal=notes), script)
+    assert session.authenticated
+    assert session.login is not None
+    assert session.login.mechanism == "LOGIN"
+    assert session.login.tried == ("PLAIN", "LOGIN")
+    assert session.login.passed_over == (("PLAIN", f"the server answered {code} 5.5.4 not now"),)
+    assert session.login.reply.code == 235
+    assert notes.failures == [("PLAIN", "alice", f"{code} 5.5.4 not now")]
+    assert notes.events[-1] == "logged in as alice with LOGIN"
+
+
+@pytest.mark.parametrize("code", [250, 421, 432, 454, 530, 535, 550])
+def test_no_other_mechanism_after_any_other_reply(code: int) -> None:
+    with pytest.raises(AuthenticationError) as caught:
+        carry_out(opening(ALICE), f"{EHLO}PLAIN LOGIN\n{PLAIN}S: {code} no\n")
+    assert caught.value.tried == ("PLAIN",)
+    assert caught.value.reply is not None
+    assert caught.value.reply.code == code
+    assert caught.value.offered == ("PLAIN", "LOGIN")
+    assert caught.value.allowed is None
+
+
+def test_no_mechanism_is_tried_twice() -> None:
+    script = f"{EHLO}PLAIN LOGIN\n{PLAIN}S: 504 no\nC: AUTH LOGIN\nS: 504 nor that\n"
+    policy = Policy(frozenset({"PLAIN", "LOGIN"}), allow_cleartext=True)
+    with pytest.raises(AuthenticationError, match="no mechanism for logging in is left") as caught:
+        carry_out(opening(ALICE, policy), script)
+    assert caught.value.tried == ("PLAIN", "LOGIN")
+    assert caught.value.allowed == frozenset({"PLAIN", "LOGIN"})
+    assert caught.value.reply is not None
+    assert caught.value.reply.text == "nor that"
+    assert dict(caught.value.passed_over) == {
+        "PLAIN": "the server answered 504 no",
+        "LOGIN": "the server answered 504 nor that",
+    }
+
+
+# --- Tokens ---------------------------------------------------------------------------------------
+
+
+def unused() -> str:
+    raise AssertionError("a flow calls nothing by itself")
+
+
+SOURCE = TokenSource("alice", unused)
+
+
+def xoauth2(token: str) -> str:
+    return b64encode(f"user=alice\x01auth=Bearer {token}\x01\x01".encode()).decode()
+
+
+def offered(token: str, answer: str) -> str:
+    return f"C: AUTH XOAUTH2 {xoauth2(token)}\nS: {answer}\n"
+
+
+def test_a_token_is_asked_for() -> None:
+    session = carry_out(opening(SOURCE), f"{EHLO}XOAUTH2\n{offered('t1', '235 ok')}", ["t1"])
+    assert session.authenticated
+    assert session.settings.credentials is None
+
+
+def test_a_token_that_was_refused_is_fetched_anew_once() -> None:
+    script = f"{EHLO}XOAUTH2\n{offered('old', '535 expired')}{offered('new', '235 ok')}"
+    session = carry_out(opening(SOURCE), script, ["old", "new"])
+    assert session.login is not None
+    assert session.login.tried == ("XOAUTH2", "XOAUTH2")
+
+
+def test_two_tokens_are_enough() -> None:
+    script = f"{EHLO}XOAUTH2\n{offered('a', '535 expired')}{offered('b', '535 expired')}"
+    with pytest.raises(AuthenticationError):
+        carry_out(opening(SOURCE), script, ["a", "b", "c"])
+
+
+def test_the_same_token_is_not_sent_again() -> None:
+    script = f"{EHLO}XOAUTH2\n{offered('a', '535 expired')}"
+    with pytest.raises(AuthenticationError, match="its source gives no other"):
+        carry_out(opening(SOURCE), script, ["a", "a"])
+
+
+def test_a_token_is_not_fetched_anew_for_a_passing_trouble() -> None:
+    with pytest.raises(AuthenticationError):
+        carry_out(opening(SOURCE), f"{EHLO}XOAUTH2\n{offered('a', '454 later')}", ["a"])
+
+
+def test_no_token_is_asked_for_where_it_would_be_of_no_use() -> None:
+    with pytest.raises(AuthenticationError, match="no mechanism"):
+        carry_out(opening(SOURCE), f"{EHLO}PLAIN\n")
+
+
+def test_a_source_that_raises() -> None:
+    with pytest.raises(AuthenticationError, match="its source raised KeyError") as caught:
+        carry_out(opening(SOURCE), f"{EHLO}XOAUTH2\n", [KeyError("canary")])
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert "canary" not in str(caught.value)
+
+
+def test_a_source_that_takes_too_long() -> None:
+    with pytest.raises(SMTPTimeout) as caught:
+        carry_out(opening(SOURCE), f"{EHLO}XOAUTH2\n", [TimeoutError()])
+    assert caught.value.phase is Phase.AUTH
+
+
+@pytest.mark.parametrize("token", [b"octets", None, 7])
+def test_a_source_that_gives_no_text(token: object) -> None:
+    with pytest.raises(AuthenticationError, match="a token is a str"):
+        carry_out(opening(SOURCE), f"{EHLO}XOAUTH2\n", [token])
+
+
+def test_what_the_server_explains_is_in_the_error() -> None:
+    refusal = b64encode(b'{"status":"401","schemes":"bearer","scope":"mail\\u001b[2J"}').decode()
+    script = f"{EHLO}XOAUTH2\n{offered('a', f'334 {refusal}')}C: \nS: 535 5.7.8 no\n"
+    with pytest.raises(AuthenticationError) as caught:
+        carry_out(opening(TokenCredentials("alice", "a")), script)
+    assert caught.value.explanation_fields["status"] == "401"
+    assert "401" in caught.value.explanation
+    assert caught.value.explanation in str(caught.value)
+    assert "\x1b" not in str(caught.value) + str(caught.value.explanation_fields)
+
+
+# --- By hand --------------------------------------------------------------------------------------
+
+
+def test_another_try_after_a_refusal() -> None:
+    script = f"{EHLO}PLAIN\n"
+    server = Transcript(
+        script + "C: AUTH PLAIN AGFsaWNlAHdyb25n\nS: 535 no\n" + PLAIN + "S: 235 ok\n"
+    )
+    session = play(
+        OpenSession(settings(security=Security.MANUAL, credentials=ALICE, policy=CLEAR)), server
+    )
+    with pytest.raises(AuthenticationError):
+        play(authenticate(session, Credentials("alice", "wrong")), server)
+    assert session.usable
+    play(authenticate(session), server)
+    assert session.authenticated
+    with pytest.raises(LocalProtocolError, match="authenticated already"):
+        authenticate(session)
+    server.finish()
+
+
+def test_authenticate_needs_credentials() -> None:
+    session = play(OpenSession(settings(security=Security.MANUAL)), Transcript(f"{EHLO}PLAIN\n"))
+    with pytest.raises(LocalProtocolError, match="no credentials"):
+        authenticate(session)
+
+
+# --- The report -----------------------------------------------------------------------------------
+
+
+def checked(script: str, credentials: AnyCredentials | None = ALICE) -> CredentialReport:
+    return carry_out(CheckCredentials(settings(credentials=credentials, policy=CLEAR)), script)
+
+
+def test_a_report_of_success() -> None:
+    report = checked(f"{EHLO}CRAM-MD5 PLAIN\n{PLAIN}S: 235 2.7.0 welcome\n{QUIT}")
+    assert report
+    assert report.authenticated
+    assert (report.host, report.port) == ("mail.test", 25)
+    assert report.greeting is not None
+    assert report.offered == ("CRAM-MD5", "PLAIN")
+    assert report.tried == ("PLAIN",)
+    assert [name for name, _ in report.passed_over] == ["CRAM-MD5"]
+    assert report.reply is not None
+    assert report.reply.code == 235
+    assert report.error is None
+    assert report.phase is None
+    assert report.tls is None
+    assert report.capabilities_before_tls is None
+    assert report.attempts == ()
+
+
+def test_a_report_of_wrong_credentials() -> None:
+    report = checked(f"{EHLO}PLAIN\n{PLAIN}S: 535 5.7.8 no\n")
+    assert not report
+    assert report.reply is not None
+    assert report.reply.code == 535
+    assert isinstance(report.error, AuthenticationError)
+    assert report.phase is Phase.AUTH
+    assert report.tried == ("PLAIN",)
+    assert report.offered == ("PLAIN",)
+
+
+def test_a_report_of_a_server_that_does_not_want_us() -> None:
+    report = checked("S: 554 go away\nC: QUIT\n")
+    assert not report
+    assert isinstance(report.error, ReplyError)
+    assert report.phase is Phase.GREETING
+    assert report.greeting is not None
+    assert report.reply is None
+    assert report.offered == ()
+
+
+def test_a_report_without_credentials() -> None:
+    report = checked(f"{EHLO}PLAIN\n{QUIT}", None)
+    assert not report
+    assert report.error is None
+    assert report.offered == ("PLAIN",)
+
+
+def test_a_report_of_nobody_there() -> None:
+    flow = CheckCredentials(settings(credentials=ALICE))
+    assert isinstance(flow.next_action(), Connect)
+    flow.failed(ConnectionRefusedError(111, "Connection refused"))
+    done = flow.next_action()
+    assert isinstance(done, Done)
+    assert done.close
+    assert isinstance(done.result.error, ConnectError)
+    assert done.result.capabilities is None
+    assert not done.result
+
+
+def test_no_report_where_nothing_happens_by_itself() -> None:
+    with pytest.raises(ValueError, match="manual"):
+        CheckCredentials(settings(security=Security.MANUAL))
+
+
+# --- The journal ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("credentials", "identity"),
+    [
+        (ALICE, "alice"),
+        (TokenCredentials("al\x1bice", "t"), r"al\x1bice"),
+        (SOURCE, "alice"),
+        (AnonymousCredentials("x"), "anonymous"),
+        (ExternalCredentials("al\nice"), r"al\nice"),
+        (KerberosCredentials(), ""),
+    ],
+)
+def test_as_whom(credentials: AnyCredentials, identity: str) -> None:
+    assert identity_of(credentials) == identity
+
+
+def test_what_a_client_tells() -> None:
+    notes = Notes()
+    carry_out(opening(ALICE, journal=notes), f"{EHLO}PLAIN\n{PLAIN}S: 235 ok\n")
+    assert notes.events == [
+        "connected to mail.test port 25 from 192.0.2.7",
+        "logged in as alice with PLAIN",
+    ]
+    assert notes.failures == []
+
+
+def test_the_quiet_journal_takes_all() -> None:
+    QUIET.happened("x")
+    QUIET.line(Speaker.CLIENT, "x")
+    QUIET.login_failed("PLAIN", "alice", "no")
+    assert not QUIET.wants_events
+    assert not QUIET.wants_lines
