@@ -49,6 +49,7 @@ check: .venv-dev/ready
 	.venv-dev/bin/lint-imports --no-logo
 	.venv-dev/bin/python -m tools.state_diagram --check
 	.venv-dev/bin/python -m tools.rfc_index --check
+	.venv-dev/bin/python -m tools.settings_page --check
 	@$(MAKE) --no-print-directory coverage
 
 coverage: .venv-dev/ready
@@ -71,6 +72,7 @@ fuzz-guided: .venv-fuzz/ready
 docs: .venv-dev/ready
 	.venv-dev/bin/python -m tools.state_diagram
 	.venv-dev/bin/python -m tools.rfc_index
+	.venv-dev/bin/python -m tools.settings_page
 
 clean:
 	rm -rf .venv-* dist build .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,46 +1,72 @@
-"""What the clients of all worlds share: settings, the session they have, and where content is.
+"""What the clients of all worlds share: their parameters, and the session that they have.
 
-Knows which values make a session's settings, and that one task at a time uses a client.
-Must not know any world: nothing here waits, reads or writes.
+Knows that one task at a time uses a client, and what it can be asked. Must not know any world:
+nothing here waits, reads or writes.
 """
 
 from __future__ import annotations
 
-import os
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
-from enum import Enum
-from functools import partial
-from io import SEEK_END, IOBase, TextIOBase
-from secrets import token_bytes
-from socket import gaierror
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Protocol as Interface
-from typing import TypeAlias, cast, runtime_checkable
+from typing import Self, cast
 
-from smtp_adapters.tls import ClientTLS, server_name
+from smtp_adapters import client_settings as settings
+from smtp_adapters.journal import ConnectionJournal, FailedLogins, TraceTarget, trace_to
+from smtp_adapters.settings import from_env, from_toml, from_url, make_client
+from smtp_adapters.tls import ClientTLS
+from smtp_adapters.values import as_timeouts, check_flag, check_security, nonce
 from smtp_proto.engine import LocalProtocolError, Protocol
-from smtp_proto.flow import OpenSettings, Security, Session, Timeouts, TLSInfo
+from smtp_proto.flow import (
+    Attempt,
+    ChooseLocalAddress,
+    CloseSession,
+    LocalAddress,
+    OpenSettings,
+    Security,
+    Session,
+    Timeouts,
+    TLSInfo,
+)
 from smtp_proto.flow.tls import no_tls
-from smtp_proto.sasl import AnyCredentials, Credentials, Policy
-from smtp_proto.wire import Capabilities, Limits, Octets, Reply, validate_domain
+from smtp_proto.proxy import Proxy
+from smtp_proto.sasl import AnyCredentials
+from smtp_proto.sasl.mechanism import Mechanism
+from smtp_proto.wire import Capabilities, Limits, Reply, validate_domain
 
-_PIECE = 65_536  # octets read from a file at a time
+_FAREWELL = 1.0  # seconds for QUIT, where an error waits to be told
 
 
-class Client:
+class Client(ABC):
     """The part of each SMTPClient that needs no I/O.
 
-    `host`: a name or an IP address. `port`: by default the one that goes with `security`, which
-    says when TLS is required: by default IMPLICIT on port 465, STARTTLS on any other. `tls`: whom
-    to trust, or an ssl context of your own. `auth`: a user name and a password, or the credentials
-    of another kind of login. `timeouts`: seconds for everything, or for each phase.
-    `local_hostname`: what EHLO says, by default the address literal of the connection's own end.
-    `limits`: the most that is taken from the server. `protocol`: SMTP or LMTP. `pipelining`,
-    `chunking`: False to do without, for servers that offer what they cannot do. `mechanisms`: the
-    only ones of AUTH that may be used. `allow_cleartext_auth`: whether the password may go over a
-    clear connection.
+    Where to: `host` is a name or an IP address, or the Path of a Unix socket. `port`: by default
+    the one that goes with `security`. `stream`: a stream that is connected already, for one
+    `open()`: a socket, or what this world has for a stream; it is closed with the client.
+
+    The way: `proxy` is a URL, a proxy of smtp_proto.proxy, a sequence of these, the nearest first,
+    or "env" for what the environment names now. `proxy_tls`: whom to trust as an https proxy.
+    `proxy_header`: octets to begin with, for servers behind a proxy of their own. `local_address`:
+    where connections begin, an IP address alone or with a port; or a function that is given the
+    address and the port to connect to, for each address that is tried.
+
+    Trust: `security` says when TLS is required; by default it is, in whichever way the server has
+    it. `allow_cleartext`: whether AUTO may do without where none is offered. `tls`: whom to trust,
+    or an ssl context of your own. `auth`: a user name and a password, or the credentials of
+    another kind of login. `mechanisms`: the only ones of AUTH that may be used. `own_mechanisms`:
+    more of them, of your own. `allow_cleartext_auth`: whether the password may go over a clear
+    connection.
+
+    The rest: `timeouts`: seconds for everything, or for each phase. `local_hostname`: what EHLO
+    says, by default the address literal of the connection's own end. `limits`: the most that is
+    taken from the server. `protocol`: SMTP or LMTP. `pipelining`, `chunking`: False to do without,
+    for servers that offer what they cannot do. `trace`: who is told each line, without secrets and
+    content: a callable that is given a `smtp_adapters.journal.TraceLine`, a logger, or the path of
+    a file to append to.
 
     Raises ValueError or TypeError for what makes no sense, and OSError for a file that cannot be
     read.
@@ -48,32 +74,54 @@ class Client:
 
     def __init__(
         self,
-        host: str,
+        host: str | Path,
         port: int | None = None,
         *,
-        security: Security | None = None,
+        security: Security = Security.AUTO,
         tls: ClientTLS | ssl.SSLContext | None = None,
         auth: tuple[str, str] | AnyCredentials | None = None,
+        proxy: str | Proxy | Sequence[str | Proxy] | None = None,
+        proxy_tls: ClientTLS | ssl.SSLContext | None = None,
+        proxy_header: bytes | None = None,
+        local_address: str | LocalAddress | ChooseLocalAddress | None = None,
+        stream: object = None,
         timeouts: Timeouts | float | None = None,
         local_hostname: str | None = None,
         limits: Limits | None = None,
         protocol: Protocol = Protocol.SMTP,
         pipelining: bool = True,
         chunking: bool = True,
+        allow_cleartext: bool = False,
         allow_cleartext_auth: bool = False,
         mechanisms: Sequence[str] | None = None,
+        own_mechanisms: Sequence[Mechanism] = (),
+        trace: TraceTarget | None = None,
     ) -> None:
-        security = _default_security(port) if security is None else security
         check_security(security)
-        tls = _tls_settings(security, tls)
+        check_flag("allow_cleartext", allow_cleartext)
+        name, path = settings.host_and_path(host)
+        settings.check_one_way(path, stream, local_address)
+        has_port = path is None and stream is None
+        port = settings.client_port(port, security, has_port=has_port)
+        tls = settings.tls_settings(security, tls)
+        chain = settings.proxies(proxy, name, port, has_port=has_port)
         self._settings = OpenSettings(
-            host=_host(host),
-            port=_port(security.default_port if port is None else port),
+            host=name,
+            port=port,
             security=security,
             tls=no_tls if tls is None else tls.factory(),
             server_hostname=None if tls is None else tls.server_hostname,
-            credentials=_credentials(auth),
-            policy=Policy(_names(mechanisms), allow_cleartext=allow_cleartext_auth),
+            proxies=chain,
+            proxy_tls=settings.proxy_tls_factory(
+                proxy_tls, chain, by_chance=proxy == settings.FROM_ENVIRONMENT
+            ),
+            proxy_header=settings.header(proxy_header),
+            local_address=settings.local_end(local_address),
+            unix_path=path,
+            allow_cleartext=allow_cleartext,
+            credentials=settings.as_credentials(auth),
+            policy=settings.policy(mechanisms, allow_cleartext_auth),
+            mechanisms=settings.known_mechanisms(own_mechanisms),
             nonce=nonce,
             local_hostname=None if local_hostname is None else validate_domain(local_hostname),
             protocol=protocol,
@@ -82,9 +130,39 @@ class Client:
             pipelining=pipelining,
             chunking=chunking,
         )
+        self._trace = None if trace is None else trace_to(trace)
+        self._failed_logins = FailedLogins()
+        self._prepare(stream)
         self._turn = Turn()
         self._last_session: Session | None = None
         self._is_open = False
+
+    @classmethod
+    def from_url(cls, url: str, **overrides: object) -> Self:
+        """Make a client of a URL, as "smtp+starttls://user:password@host:587?timeout=30".
+
+        `overrides`: parameters that stand in place of what the URL says; and `user`, `password`,
+        `token` and `key_password`, as text or as a callable that returns it. The keys are listed
+        in docs/settings.md. Raises SettingsError, a ValueError, which names the key and has no
+        secret in it; and what the parameters themselves raise.
+        """
+        return make_client(cls, from_url(url), overrides)
+
+    @classmethod
+    def from_toml(
+        cls, path: str | PathLike[str], section: str = "smtp", **overrides: object
+    ) -> Self:
+        """Make a client of a table in a TOML file; see `from_url()`."""
+        return make_client(cls, from_toml(path, section), overrides)
+
+    @classmethod
+    def from_env(cls, prefix: str = "SMTP_", **overrides: object) -> Self:
+        """Make a client of the environment variables with a prefix; see `from_url()`."""
+        return make_client(cls, from_env(prefix), overrides)
+
+    @abstractmethod
+    def _prepare(self, stream: object) -> None:
+        """Make ready what `open()` will use; `stream`: what was given. Raises TypeError."""
 
     @property
     def is_open(self) -> bool:
@@ -106,6 +184,22 @@ class Client:
         """What the server said first; see `capabilities` for when."""
         # A session that was opened has been greeted.
         return cast("Reply", self._seen_session().greeting)
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The ways that AUTO went, the last one to a greeting; see `capabilities` for when.
+
+        Where none led to one, the error that was raised has them.
+        """
+        return self._seen_session().attempts
+
+    def _journal(self) -> ConnectionJournal:
+        """The journal of a new connection."""
+        settings = self._settings
+        where = settings.unix_path or settings.host
+        if settings.port is not None:
+            where = f"{where}:{settings.port}"
+        return ConnectionJournal("client", where, self._failed_logins, self._trace)
 
     def _begin(self, session: Session) -> None:
         self._last_session = session
@@ -130,6 +224,17 @@ class Client:
         return self._last_session
 
 
+def farewell(session: Session) -> CloseSession:
+    """QUIT, where an error is on its way to the caller.
+
+    The server is told, so that it need not look for a lost client. But QUIT changes nothing any
+    more, so nobody waits for it as long as at an orderly end: perhaps the server is what fails.
+    """
+    flow = CloseSession(session)
+    flow.total = _FAREWELL if flow.total is None else min(_FAREWELL, flow.total)
+    return flow
+
+
 class Turn:
     """One call at a time, from whichever thread or task: the replies of two would be mixed up."""
 
@@ -151,170 +256,3 @@ class Turn:
         traceback: TracebackType | None,
     ) -> None:
         self._lock.release()
-
-
-# --- settings --------------------------------------------------------------------------------
-
-
-def as_timeouts(timeouts: Timeouts | float | None) -> Timeouts:
-    """The timeouts that are meant: the defaults, the same for all, or those given."""
-    if isinstance(timeouts, Timeouts):
-        return timeouts
-    return Timeouts() if timeouts is None else Timeouts.of(timeouts)
-
-
-def check_security(security: object) -> None:
-    """Look at what a caller gave. Raises TypeError: its mere name must not mean no TLS."""
-    if not isinstance(security, Security):
-        members = ", ".join(f"Security.{member.name}" for member in Security)
-        raise TypeError(f"security is one of {members}, not a {type(security).__name__}")
-
-
-def _default_security(port: int | None) -> Security:
-    implicit = port == Security.IMPLICIT.default_port
-    return Security.IMPLICIT if implicit else Security.STARTTLS
-
-
-def _credentials(auth: object) -> AnyCredentials | None:
-    if auth is None or isinstance(auth, AnyCredentials):
-        return auth
-    match auth:
-        case (str(user), str(password)):
-            return Credentials(user, password)
-        case _:  # nothing of it is shown: there may be a password in it
-            raise TypeError("auth is a user name and a password, or credentials of smtp_proto.sasl")
-
-
-def _tls_settings(security: Security, tls: ClientTLS | ssl.SSLContext | None) -> ClientTLS | None:
-    if security is Security.NONE:
-        if tls is not None:
-            raise ValueError("security NONE and settings for TLS contradict each other")
-        return None
-    match tls:
-        case None:
-            return ClientTLS()
-        case ClientTLS():
-            return tls
-        case ssl.SSLContext():
-            return ClientTLS(context=tls)
-        case _:
-            raise TypeError(f"tls is a ClientTLS or an SSLContext, not a {type(tls).__name__}")
-
-
-def _host(host: str) -> str:
-    """The host as a resolver takes it: an address without brackets, a name in A-labels."""
-    name = server_name(host)
-    return host.removeprefix("[").removesuffix("]") if host.isascii() else name
-
-
-def check_port(port: object, lowest: int) -> None:
-    """Look at what a caller gave. Raises TypeError or ValueError."""
-    if not isinstance(port, int) or isinstance(port, bool):
-        raise TypeError(f"a port is an int, not a {type(port).__name__}")
-    if not lowest <= port <= 65_535:
-        raise ValueError(f"port {port}: a port is a number from {lowest} to 65535")
-
-
-def _port(port: int) -> int:
-    check_port(port, 1)
-    return port
-
-
-def mechanism_names(mechanisms: Sequence[str]) -> tuple[str, ...]:
-    """The names as they are registered. Raises TypeError for one that stands for a list."""
-    if isinstance(mechanisms, str):
-        raise TypeError("mechanisms is a sequence of names, not one str: put it into a list")
-    return tuple(name.upper() for name in mechanisms)
-
-
-def _names(mechanisms: Sequence[str] | None) -> frozenset[str] | None:
-    return None if mechanisms is None else frozenset(mechanism_names(mechanisms))
-
-
-def nonce() -> bytes:
-    """Fresh randomness for a login, beyond guessing."""
-    return token_bytes(24)
-
-
-# --- errors ----------------------------------------------------------------------------------
-
-
-def connect_error(errors: Sequence[OSError]) -> OSError:
-    """What to raise where none of a host's addresses could be reached: `errors`, one for each."""
-    plain = [
-        # Some worlds put the address into the words, which the host's name says better.
-        OSError(error.errno, os.strerror(error.errno))
-        if error.errno is not None and not isinstance(error, gaierror)
-        else error
-        for error in errors
-    ]
-    if len({error.errno for error in plain}) == 1:
-        return plain[0]
-    return OSError("; ".join(error.strerror or str(error) for error in plain))
-
-
-# --- content ---------------------------------------------------------------------------------
-
-
-@runtime_checkable
-class BinaryFile(Interface):
-    """What can be read from, open for octets."""
-
-    def read(self, size: int, /) -> bytes:
-        """Return `size` octets at most; b"" at the end."""
-        ...
-
-
-Content: TypeAlias = Octets | BinaryFile | Iterable[Octets]
-AsyncContent: TypeAlias = Content | AsyncIterable[Octets]
-Pieces: TypeAlias = Iterator[Octets] | AsyncIterator[Octets]
-
-NO_PIECES: Iterator[Octets] = iter(())
-
-
-class End(Enum):
-    """What comes behind the last piece. None may also be what a faulty iterator gives."""
-
-    END = "end"
-
-
-END = End.END
-
-
-def source(content: Content) -> tuple[Octets | None, int | None, Iterator[Octets]]:
-    """The content if it is all there; else its size, if that can be told, and its pieces.
-
-    Raises TypeError for text, and for what is no content at all.
-    """
-    if isinstance(content, str | TextIOBase):
-        raise TypeError("content is octets, not text: encode() it, or open the file as binary")
-    if isinstance(content, memoryview):
-        return content.cast("B"), None, NO_PIECES  # its octets, whatever its items are
-    if isinstance(content, bytes | bytearray):
-        return content, None, NO_PIECES
-    if isinstance(content, BinaryFile):
-        return None, _size(content), iter(partial(content.read, _PIECE), b"")
-    return None, None, iter(content)
-
-
-def async_source(content: AsyncContent) -> tuple[Octets | None, int | None, Pieces]:
-    """What `source()` says, where pieces may have to be awaited."""
-    if isinstance(content, AsyncIterable):
-        return None, None, aiter(content)
-    return source(content)
-
-
-def _size(file: BinaryFile) -> int | None:
-    """The octets that are left in the file; None: it cannot tell."""
-    if not isinstance(file, IOBase) or not file.seekable():
-        return None
-    position = file.tell()
-    end = file.seek(0, SEEK_END)
-    file.seek(position)
-    return end - position
-
-
-def check(piece: object) -> None:
-    """Look at what a caller's file or iterator gave. Raises TypeError if it is not octets."""
-    if not isinstance(piece, Octets | End):
-        raise TypeError(f"content comes in octets, not as {type(piece).__name__}")

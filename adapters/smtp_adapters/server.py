@@ -10,8 +10,9 @@ import ssl
 from collections.abc import Sequence
 from logging import getLogger
 
-from smtp_adapters.client import as_timeouts, check_port, mechanism_names, nonce
+from smtp_adapters.journal import ConnectionJournal, FailedLogins, TraceTarget, trace_to
 from smtp_adapters.tls import server_factory
+from smtp_adapters.values import as_timeouts, check_port, mechanism_names, nonce
 from smtp_proto.engine import LocalProtocolError, Protocol
 from smtp_proto.flow import Handler, Security, Serve, ServerSession, ServeSettings, Timeouts
 from smtp_proto.wire import BareLineEndings, Limits, Reply
@@ -33,7 +34,8 @@ class Server:
     `allow_cleartext_auth`: whether passwords may come over a clear connection. `timeouts`: seconds
     for everything, or for each phase. `limits`: the most that is taken from a client. `protocol`:
     SMTP or LMTP. `bare_line_endings`: what to do with content that has a bare CR or LF.
-    `max_connections`: one more is told 421.
+    `max_connections`: one more is told 421. `trace`: who is told each line of all connections,
+    without secrets and content: see `smtp_adapters.client.Client`.
 
     Raises ValueError or TypeError for what makes no sense.
     """
@@ -55,6 +57,7 @@ class Server:
         protocol: Protocol = Protocol.SMTP,
         bare_line_endings: BareLineEndings = BareLineEndings.REFUSE,
         max_connections: int = 100,
+        trace: TraceTarget | None = None,
     ) -> None:
         if isinstance(handler, type):
             raise TypeError(f"the handler is to be an instance: write {handler.__name__}()")
@@ -66,6 +69,7 @@ class Server:
         self._settings = ServeSettings(
             hostname="localhost" if hostname is None else hostname,
             nonce=nonce,
+            salt_key=nonce(),
             security=security,
             tls=None if tls is None else server_factory(_checked(tls)),
             mechanisms=mechanism_names(mechanisms),
@@ -78,6 +82,8 @@ class Server:
             report_error=_log_error,
         )
         self._max_connections = max_connections
+        self._trace = None if trace is None else trace_to(trace)
+        self._failed_logins = FailedLogins()
         # Who begins with TLS could not read it.
         self._refusal = b"" if security is Security.IMPLICIT else _TOO_MANY.encode()
         self._address: tuple[str, int] | None = None
@@ -99,7 +105,8 @@ class Server:
             raise LocalProtocolError("this server is open already: close() it first")
 
     def _serve(self, peer: str) -> Serve:
-        return Serve(self._handler, self._settings, peer)
+        journal = ConnectionJournal("server", peer, self._failed_logins, self._trace)
+        return Serve(self._handler, self._settings, peer, journal)
 
 
 def _checked(tls: object) -> ssl.SSLContext:

@@ -9,6 +9,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TypeAlias
 
 _PATIENCE = 20.0  # seconds until a test that hangs has failed
@@ -19,6 +20,9 @@ class Conversation:
 
     def __init__(self, connection: socket.socket) -> None:
         connection.settimeout(_PATIENCE)
+        if connection.family == socket.AF_INET:
+            # What has been said is there: it does not wait for the other end to acknowledge more.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._connection = connection
         self._received = b""
 
@@ -48,10 +52,12 @@ class Conversation:
                 self._received += data
         return self._received
 
-    def hear_octets(self, count: int) -> None:
+    def hear_octets(self, count: int) -> bytes:
         """So many, whatever they are."""
-        while count > 0:
-            count -= len(self._connection.recv(65_536))
+        heard = bytearray()
+        while len(heard) < count:
+            heard += self._connection.recv(65_536)
+        return bytes(heard)
 
     def drip(self, text: bytes) -> None:
         """Say one octet after the other, over and over, until the other end closes."""
@@ -65,6 +71,10 @@ class Conversation:
 
     def start_tls(self, context: ssl.SSLContext) -> None:
         self._connection = context.wrap_socket(self._connection, server_side=True)
+
+    def say_no_more(self) -> None:
+        """End our side of the stream; the other one stays open, under TLS without a word."""
+        socket.socket.shutdown(self._connection, socket.SHUT_WR)
 
     def reset(self) -> None:
         """Close without telling anybody: the other end cannot go on."""
@@ -81,19 +91,28 @@ Script: TypeAlias = Callable[[Conversation], object]
 
 
 @contextmanager
-def server(script: Script) -> Iterator[int]:
-    """A server for one client on the port that is returned. Its script may end in a lost stream."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+def server(script: Script, path: Path | None = None) -> Iterator[int]:
+    """A server for one client on the port that is returned; with a path, on a Unix socket there.
+
+    Its script may end in a lost stream.
+    """
+    with _listener(path) as listener:
         listener.settimeout(_PATIENCE)
         failures: list[Exception] = []
         thread = threading.Thread(target=_serve, args=(listener, script, failures))
         thread.start()
         try:
-            yield listener.getsockname()[1]
+            yield 0 if path is not None else listener.getsockname()[1]
         finally:
             thread.join()
         if failures:
             raise failures[0]
+
+
+def _listener(path: Path | None) -> socket.socket:
+    if path is None:
+        return socket.create_server(("127.0.0.1", 0))
+    return socket.create_server(str(path), family=socket.AF_UNIX)
 
 
 def _serve(listener: socket.socket, script: Script, failures: list[Exception]) -> None:

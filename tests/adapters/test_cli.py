@@ -19,8 +19,9 @@ from threading import Thread
 import pytest
 import trustme
 
-from smtp_adapters.cli import arguments, demo, main, serve, text
+from smtp_adapters.cli import arguments, demo, main, send, serve, text
 from smtp_adapters.cli.text import Exit
+from smtp_adapters.settings import KEYS, describe, from_url
 from smtp_adapters.socket import SMTPClient, SMTPServer
 from smtp_adapters.tls import ClientTLS
 from smtp_proto.engine.table import Protocol
@@ -203,7 +204,7 @@ def test_a_password_is_asked_for_on_a_terminal_only(
         options.append("--allow-cleartext-auth")
         monkeypatch.setattr(sys, "stdin", io.StringIO())
         assert main(["send", message, *options]) == Exit.USAGE
-        assert "--user without a password" in complaint(capsys)
+        assert "--user: a user without a password" in complaint(capsys)
         monkeypatch.setattr(sys, "stdin", Terminal())
         assert main(["send", message, *options]) == Exit.OK
     assert asked == ["Password of ada: "]
@@ -255,12 +256,21 @@ def test_the_sender_or_the_content_refused(
     [
         (["--from", "a@x.org\r\nRCPT TO:<y@z>"], "reverse-path: "),
         (["--to", "b"], "forward-path: "),
-        (["--local-hostname", "a b"], "Domain: "),
-        (["--password-env", "HOME"], "a password without --user"),
-        (["--user", "ada", "--password-env", "NO_SUCH_VARIABLE"], "--password-env NO_SUCH"),
-        (["--user", "ada", "--password-file", "/dev/null"], "--password-file /dev/null: "),
-        (["--ca-file", "/dev/null"], "--ca-file without TLS"),
-        (["--ca-file", "/dev/null", "--security", "implicit"], "no certificates"),
+        (["--local-hostname", "a b"], "--local-hostname: expected a domain"),
+        (["--password-env", "HOME"], "a password without a user"),
+        (["--user", "ada", "--password-env", "NO_SUCH_VARIABLE"], "--password-env: the variable"),
+        (["--user", "ada", "--password-file", "/dev/null"], "--password-file: it is empty"),
+        (["--ca-file", "/dev/null"], "contradict"),
+        (["--tls-ca-file", "/no/such"], "--ca-file: expected a file that can be read: No such"),
+        (["--timeout", "0"], "--timeout: expected seconds above 0"),
+        (["--timeouts-greeting", "x"], "--timeouts-greeting: expected seconds above 0"),
+        (["--host", "h"], "--server and --host: only one of them"),
+        (["--password-file", "/dev/null", "--token-file", "/dev/null"], "only one of them"),
+        (["--url", "http://h"], "--url: no URL of a server"),
+        (["--config", ""], "--config: "),
+        (["--config", "/no/such.toml"], "/no/such.toml: cannot be read: No such file"),
+        (["--config", "/no/such.toml:a.b"], "/no/such.toml: cannot be read: No such file"),
+        (["--env", ""], "prefix: "),
     ],
 )
 def test_what_is_given_is_checked_before_anybody_is_called(
@@ -271,13 +281,79 @@ def test_what_is_given_is_checked_before_anybody_is_called(
     assert why in complaint(capsys)
 
 
+def test_a_file_of_certificates_has_to_have_some(
+    message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["send", message, "--server", "host.invalid", "--security", "implicit"]
+    assert main([*given, "--ca-file", "/dev/null"]) == Exit.USAGE
+    assert "/dev/null: there is no certificate" in complaint(capsys)
+
+
+def test_options_go_before_the_url_before_the_file_before_the_environment(
+    server: str,
+    inbox: Inbox,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    host, port = server.split(":")
+    monkeypatch.setenv("XMAIL_HOST", host)
+    monkeypatch.setenv("XMAIL_SECURITY", "implicit")
+    monkeypatch.setenv("XMAIL_PORT", "1")
+    monkeypatch.setenv("XMAIL_USER", "carol")
+    config = Path(message).with_name("x.toml")
+    config.write_text(
+        f"[mail.out]\nport = {port}\nlocal_hostname = 'file.example'\nuser = 'bob'\n"
+        "pipelining = false\ntimeouts.greeting = 3"
+    )
+    given = argparse.ArgumentParser()
+    arguments.add_settings(given)
+    options = ["--env", "XMAIL_", "--config", f"{config}:mail.out", "--timeouts-data", "2"]
+    options += ["--url", f"smtp+none://ada@{host}?local_hostname=url.example"]
+    options += ["--no-chunking", "--user", "dan", "--password-env", "XMAIL_HOST"]
+    settings = arguments.settings_of(given.parse_args(options))
+    assert describe(settings).splitlines() == [
+        f'host = "{host}"',
+        f"port = {port}",
+        'security = "none"',
+        'protocol = "smtp"',
+        'local_hostname = "url.example"',
+        "pipelining = false",
+        "chunking = false",
+        'auth.user = "dan"',
+        'auth.password_env = "XMAIL_HOST"',
+        "timeouts.greeting = 3.0",
+        "timeouts.data = 2.0",
+    ]
+    monkeypatch.delenv("XMAIL_USER")
+    config.write_text(f"[smtp]\nport = {port}\nsecurity = 'none'\n")
+    assert main(["send", message, "--env", "XMAIL_", "--config", str(config)]) == Exit.OK
+    assert f"{server} has taken" in capsys.readouterr().out
+    assert len(inbox.messages) == 1
+
+
+def test_each_key_but_those_of_secrets_has_an_option() -> None:
+    parser = argparse.ArgumentParser()
+    arguments.add_settings(parser)
+    given = vars(parser.parse_args([])).keys()
+    secrets = {key.name for key in KEYS if key.name.endswith(("password", "token"))}
+    assert given == {key.name for key in KEYS} - secrets | {"server", "config", "env"}
+
+
+def test_what_a_server_is_called() -> None:
+    for url, name in (
+        ("smtp://h", "h"),
+        ("smtp://[::1]:25", "[::1]:25"),
+        ("lmtp+unix:///run/lmtp.sock", "/run/lmtp.sock"),
+    ):
+        assert send._server(from_url(url)) == name
+
+
 @pytest.mark.parametrize(
     ("given", "why"),
     [
         ([], "required: COMMAND"),
-        (["send"], "required: FILE, --server; see smtp-proto send --help"),
-        (["send", "x", "--server", "h", "--ca-file", "/no/such"], "/no/such: No such file"),
-        (["send", "x", "--server", "h", "--timeout", "0"], "not a number of seconds above 0"),
+        (["send"], "required: FILE; see smtp-proto send --help"),
         (["send", "x", "--server", "h", "--securit", "none"], "unrecognized arguments"),
         (["send", "x", "--server", "h\x1b[2J::"], "h\\x1b[2J::"),
         (["serve"], "required: --maildir"),
@@ -293,6 +369,11 @@ def test_bad_usage(given: list[str], why: str, capsys: pytest.CaptureFixture[str
 def test_a_missing_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["send", "/no/such.eml", "--server", "h"]) == Exit.USAGE
     assert complaint(capsys) == "smtp-proto: /no/such.eml: No such file or directory"
+
+
+def test_a_server_has_to_be_named(message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["send", message]) == Exit.USAGE
+    assert "host: it is missing" in complaint(capsys)
 
 
 def test_a_message_without_recipients(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -452,13 +533,6 @@ def test_what_is_no_endpoint(given: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError) as refused:
         arguments.endpoint(given)
     assert len(str(refused.value)) < 200
-
-
-@pytest.mark.parametrize("given", ["", "x", "0", "-1", "inf", "nan", "1e999"])
-def test_what_is_no_number_of_seconds(given: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError):
-        arguments.seconds(given)
-    assert arguments.seconds("1.5") == 1.5
 
 
 @pytest.mark.parametrize(
@@ -774,7 +848,7 @@ def test_what_the_server_logs_is_told_on_one_line(capsys: pytest.CaptureFixture[
         (["--maildir", "/dev/null/x"], Exit.USAGE, "/dev/null/x"),
         (["--security", "starttls"], Exit.USAGE, "needs --tls-cert"),
         (["--security", "none", "--tls-cert", "/dev/null"], Exit.USAGE, "contradict"),
-        (["--tls-cert", "/dev/null"], Exit.USAGE, "/dev/null: no certificate"),
+        (["--tls-cert", "/dev/null"], Exit.USAGE, "/dev/null: there is no certificate"),
         (["--user", "ada"], Exit.USAGE, "--user without a password"),
         (["--hostname", "a b"], Exit.USAGE, "Domain: "),
         (["--listen", "192.0.2.1:0"], Exit.CONNECT, "cannot listen on 192.0.2.1:0: "),

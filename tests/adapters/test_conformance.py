@@ -21,17 +21,20 @@ from smtp_adapters.tls import ClientTLS
 from smtp_proto.engine import LocalProtocolError, Protocol
 from smtp_proto.flow import (
     AuthenticationError,
+    CapabilityMissing,
     ConnectionLost,
     ContentRefused,
     DeliveryInDoubt,
     Envelope,
     Handler,
     PermanentError,
+    ProxyError,
     RecipientsRefused,
     Security,
     SenderRefused,
     ServerSession,
     Timeouts,
+    TLSError,
     TransientError,
 )
 from smtp_proto.sasl import Credentials
@@ -126,17 +129,27 @@ async def test_every_mode_of_security_with_every_mechanism(
 ) -> None:
     encrypted = security is not Security.NONE
     login = {} if mechanism is None else {"mechanisms": [mechanism]}
-    common = {"security": security, "allow_cleartext_auth": not encrypted, **login}
+    common = {"allow_cleartext_auth": not encrypted, **login}
+    by_client = (Security.AUTO, Security.MANUAL)  # a server does not choose
     async with serve(
-        tls=server_tls if encrypted else None, require_auth=mechanism is not None, **common
+        security=Security.STARTTLS if security in by_client else security,
+        tls=server_tls if encrypted else None,
+        require_auth=mechanism is not None,
+        **common,
     ) as server:
         client = connect(
             server,
+            security=security,
             tls=client_tls if encrypted else None,
             auth=("user", PASSWORD) if mechanism else None,
             **common,
         )
         await client.open()
+        if security is Security.MANUAL:
+            assert client.tls is None
+            await client.start_tls()
+            if mechanism:
+                await client.authenticate()
         assert client.is_open
         assert client.greeting.code == 220
         assert (client.tls is not None) is encrypted
@@ -174,6 +187,98 @@ async def test_a_server_that_requires_tls_takes_nothing_without(
             await client.send(ENVELOPE, SMALL)
         await client.quit()
     assert inbox.messages == []
+
+
+async def test_the_ways_that_auto_went_can_be_seen(
+    serve: Serve, connect: Connect, server_tls: ssl.SSLContext, client_tls: ClientTLS
+) -> None:
+    for security in (Security.STARTTLS, Security.IMPLICIT):
+        async with serve(security=security, tls=server_tls) as server:
+            timeouts = Timeouts(greeting_probe=0.05 if security is Security.IMPLICIT else 20.0)
+            client = connect(server, security=Security.AUTO, tls=client_tls, timeouts=timeouts)
+            async with client:
+                assert client.attempts[-1].security is security
+                assert client.attempts[-1].error is None
+                assert client.tls is not None
+            with pytest.raises(TLSError) as caught:  # it does not know who that is
+                await connect(server, security=Security.AUTO, timeouts=timeouts).open()
+            assert caught.value.attempts
+
+
+async def test_tls_and_login_by_hand_may_be_refused(
+    serve: Serve, connect: Connect, server_tls: ssl.SSLContext, client_tls: ClientTLS
+) -> None:
+    manual = {"security": Security.MANUAL, "tls": client_tls}
+    async with serve() as server, connect(server, **manual) as client:
+        with pytest.raises(CapabilityMissing):
+            await client.start_tls()
+        with pytest.raises(LocalProtocolError, match="no credentials"):
+            await client.authenticate()
+        with pytest.raises(TypeError, match="a user name and a password"):
+            await client.authenticate(cast("tuple[str, str]", "user"))
+        assert (await client.noop()).code == 250
+    offers = {"security": Security.STARTTLS, "tls": server_tls, "mechanisms": ["PLAIN"]}
+    async with serve(**offers) as server, connect(server, **manual) as client:
+        await client.start_tls()
+        with pytest.raises(LocalProtocolError, match="TLS is on already"):
+            await client.start_tls()
+        with pytest.raises(AuthenticationError):
+            await client.authenticate(("user", "wrong"))
+        await client.authenticate(("user", PASSWORD))
+        await client.send(ENVELOPE, SMALL)
+
+
+# --- the way to the server -----------------------------------------------------------------------
+
+
+async def test_a_chain_of_proxies(
+    world: World, server_tls: ssl.SSLContext, client_tls: ClientTLS
+) -> None:
+    def script(peer: peers.Conversation) -> None:
+        peer.start_tls(server_tls)
+        peer.hear("CONNECT 127.0.0.2:8080 HTTP/1.1")
+        while peer.hear(""):
+            pass
+        peer.say("HTTP/1.1 200 OK", "")
+        peer.hear("CONNECT mx.example.org:25 HTTP/1.1")
+        while peer.hear(""):
+            pass
+        peer.say("HTTP/1.1 200 OK", "", "220 mx.example.org")
+        peer.hear("PROXY UNKNOWN", "EHLO")
+        peer.say("250 mx.example.org")
+        peer.hear("QUIT")
+        peer.say("221 bye")
+
+    with peers.server(script) as port:
+        async with world.client(
+            "mx.example.org",
+            security=Security.NONE,
+            proxy=[f"https://127.0.0.1:{port}", "http://127.0.0.2:8080"],
+            proxy_tls=client_tls,
+            proxy_header=b"PROXY UNKNOWN\r\n",
+            timeouts=20.0,
+        ) as client:
+            assert client.tls is None
+
+
+async def test_a_proxy_that_wants_addresses(world: World) -> None:
+    def script(peer: peers.Conversation) -> None:
+        assert peer.hear_octets(9) == b"\x04\x01\x00\x19\x7f\x00\x00\x01\x00"
+        peer.send(b"\x00\x5a" + bytes(6) + b"220 mx.example.org\r\n")
+        peer.hear("EHLO")
+        peer.say("250 mx.example.org")
+        peer.hear("QUIT")
+
+    with peers.server(script) as port:
+        proxy = f"socks4://127.0.0.1:{port}"
+        settings = {"security": Security.NONE, "timeouts": 20.0}
+        kind: Callable[..., Client] = world.client
+        async with kind("localhost", proxy=proxy, **settings):
+            pass
+    with peers.server(lambda peer: peer.hear_all()) as port:
+        proxy = f"socks4://127.0.0.1:{port}"
+        with pytest.raises(ProxyError, match=r"host\.invalid"):
+            await kind("host.invalid", proxy=proxy, **settings).open()
 
 
 # --- content -----------------------------------------------------------------------------------

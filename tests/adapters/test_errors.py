@@ -7,7 +7,8 @@ import datetime as dt
 import socket
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import cast
 
 import pytest
 import trustme
@@ -451,3 +452,72 @@ async def test_quit_is_no_matter_of_life_and_death(connect: Connect) -> None:
             async with connect(port, timeouts=Timeouts(quit=SHORT)) as client:
                 pass
             assert not client.is_open
+
+
+async def test_an_error_on_its_way_does_not_wait_long_for_quit(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def say_nothing(peer: Conversation) -> None:
+        greet(peer)
+        peer.hear("QUIT")
+        peer.hear_all()
+
+    async def fail(client: Client) -> None:
+        async with client:
+            raise KeyError("the caller's own")
+
+    monkeypatch.setattr("smtp_adapters.client._FAREWELL", SHORT)
+    for timeouts in (Timeouts(quit=PATIENT * 10), Timeouts(quit=None, total=PATIENT * 10)):
+        with server(say_nothing) as port:
+            client = connect(port, timeouts=timeouts)
+            with pytest.raises(KeyError, match="the caller's own"):
+                await fail(client)
+            assert not client.is_open
+
+
+async def test_an_error_on_its_way_is_not_hidden_by_what_comes_behind_it(connect: Connect) -> None:
+    def hang_up(peer: Conversation) -> None:
+        greet(peer)
+        peer.reset()
+
+    async def fail(client: Client) -> None:
+        async with client:
+            with client.__dict__.get("_blocking", client)._turn:  # as if a call went on elsewhere
+                await client.__aexit__(KeyError, KeyError("the caller's own"), None)
+
+    with server(greet) as port:
+        await fail(connect(port))
+    with server(hang_up) as port:
+        client = connect(port)
+        await client.open()
+        await client.__aexit__(KeyError, KeyError("the caller's own"), None)
+        await client.close()
+        assert not client.is_open
+
+
+# --- content that does not come ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["block", "total"])
+async def test_content_that_does_not_come_in_time(
+    world: World, connect: Connect, whole: bool
+) -> None:
+    async def awaited() -> AsyncIterator[bytes]:
+        await world.forever()
+        yield SMALL
+
+    def blocking() -> Iterator[bytes]:
+        threading.Event().wait(2 * SHORT)
+        yield SMALL
+
+    def script(peer: Conversation) -> None:
+        take_envelope(peer)
+        peer.hear_all()
+
+    timeouts = Timeouts(total=SHORT) if whole else Timeouts(block=SHORT)
+    content = awaited() if world.awaits else blocking()
+    error = await refusal_of_send(
+        connect, script, cast("Iterator[bytes]", content), timeouts=timeouts
+    )
+    assert isinstance(error, SMTPTimeout)
+    assert (error.phase, error.seconds, error.whole) == (Phase.BLOCK, SHORT, whole)

@@ -6,17 +6,25 @@ Knows the constructors of clients and servers. Must not know what is done with g
 import logging
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from smtp_adapters.client import Client as BaseClient
 from smtp_adapters.server import Server as BaseServer
+from smtp_adapters.socket import SMTPClient
+from smtp_adapters.tls import ClientTLS
 from smtp_proto.flow import Envelope, Handler, Security, SenderRefused, ServerSession
+from smtp_proto.flow.tls import no_tls
+from smtp_proto.proxy import parse_proxy
 from smtp_proto.sasl import Credentials, TokenCredentials
+from smtp_proto.sasl.mechanism import Mechanism, Strength
+from smtp_proto.sasl.plain import PLAIN
+from smtp_proto.sasl.registry import MECHANISMS
 from smtp_proto.wire import Mail
 from tests.adapters.worlds import World
 
-make_client: Callable[..., BaseClient] = BaseClient
+make_client: Callable[..., BaseClient] = SMTPClient
 make_server: Callable[..., BaseServer] = BaseServer
 
 
@@ -36,13 +44,52 @@ make_server: Callable[..., BaseServer] = BaseServer
         ({"mechanisms": "PLAIN"}, TypeError, "not one str"),
         ({"tls": True}, TypeError, "not a bool"),
         ({"tls": "ca.pem"}, TypeError, "not a str"),
+        ({"host": 5}, TypeError, "not a int"),
+        ({"host": b"mx.example.org"}, TypeError, "not a bytes"),
+        ({"allow_cleartext": "no"}, TypeError, "allow_cleartext is True or False"),
+        ({"allow_cleartext_auth": 0}, TypeError, "allow_cleartext_auth is True or False"),
+        (
+            {"allow_cleartext": True, "security": Security.STARTTLS},
+            ValueError,
+            "allow_cleartext is for security 'auto'",
+        ),
+        ({"proxy": 5}, TypeError, "not a int"),
+        ({"proxy": ["socks5://proxy.example", 5]}, TypeError, "not a int"),
+        ({"proxy": b"socks5://user:secret@proxy.example"}, TypeError, "not a bytes"),
+        ({"proxy": "socks6://user:secret@proxy.example"}, ValueError, "not one of socks4"),
+        ({"proxy_tls": ClientTLS()}, ValueError, "there is none"),
+        ({"proxy": "http://p.example", "proxy_tls": ClientTLS()}, ValueError, "there is none"),
+        ({"proxy": "https://p.example", "proxy_tls": "ca.pem"}, TypeError, "proxy_tls is"),
+        ({"proxy_header": "PROXY UNKNOWN\r\n"}, TypeError, "proxy_header is bytes"),
+        ({"proxy_header": b"PROXY"}, ValueError, "proxy_header"),
+        ({"local_address": 5}, TypeError, "a local address is"),
+        ({"local_address": ("127.0.0.1", "25")}, TypeError, "a local address is"),
+        ({"local_address": ("127.0.0.1", 65_536)}, ValueError, "from 0 to 65535"),
+        ({"local_address": "localhost"}, ValueError, "does not appear to be"),
+        ({"own_mechanisms": ["PLAIN"]}, TypeError, "own_mechanisms"),
+        ({"host": Path("/run/lmtp")}, ValueError, "say which security"),
+        (
+            {"host": Path("/run/lmtp"), "security": Security.NONE, "local_address": "127.0.0.1"},
+            ValueError,
+            "local_address",
+        ),
+        (
+            {"host": Path("/run/lmtp"), "security": Security.NONE, "proxy": "http://p.example"},
+            ValueError,
+            "no proxy leads",
+        ),
+        (
+            {"host": Path("/run/lmtp"), "security": Security.NONE, "stream": 5},
+            ValueError,
+            "contradict",
+        ),
     ],
 )
 def test_clients_that_make_no_sense(
     settings: dict[str, object], kind: type[Exception], why: str
 ) -> None:
     with pytest.raises(kind, match=why) as refused:
-        make_client("mx.example.org", **settings)
+        make_client(**{"host": "mx.example.org", **settings})
     assert "secret" not in str(refused.value)
 
 
@@ -74,20 +121,68 @@ def test_servers_that_make_no_sense(
 @pytest.mark.parametrize(
     ("port", "security", "expected"),
     [
+        (None, Security.AUTO, None),
+        (2525, Security.AUTO, 2525),
         (None, Security.STARTTLS, 587),
-        (465, Security.IMPLICIT, 465),
-        (587, Security.STARTTLS, 587),
-        (25, Security.STARTTLS, 25),
+        (None, Security.IMPLICIT, 465),
+        (None, Security.MANUAL, 587),
+        (None, Security.NONE, 25),
+        (None, Security.OPPORTUNISTIC, 25),
+        (465, Security.STARTTLS, 465),
     ],
 )
-def test_the_port_says_when_tls_begins(port: int | None, security: Security, expected: int) -> None:
-    settings = make_client("mx.example.org", port)._settings
+def test_the_port_goes_with_security(
+    port: int | None, security: Security, expected: int | None
+) -> None:
+    settings = make_client("mx.example.org", port, security=security)._settings
     assert (settings.security, settings.port) == (security, expected)
 
 
-def test_what_is_said_goes_before_the_port() -> None:
-    settings = make_client("mx.example.org", 465, security=Security.STARTTLS)._settings
-    assert settings.security is Security.STARTTLS
+def test_tls_is_required_unless_somebody_says_otherwise() -> None:
+    settings = make_client("mx.example.org")._settings
+    assert settings.security is Security.AUTO
+    assert settings.requires_tls
+
+
+def test_proxies_may_be_written_in_several_ways() -> None:
+    near, far = parse_proxy("socks5://near.example"), parse_proxy("https://far.example")
+    for given, expected in (
+        (None, ()),
+        ((), ()),
+        ("socks5://near.example", (near,)),
+        (near, (near,)),
+        ([near, "https://far.example"], (near, far)),
+    ):
+        settings = make_client("mx.example.org", proxy=given)._settings
+        assert settings.proxies == expected
+        assert (settings.proxy_tls is no_tls) is (far not in expected)
+    assert make_client("mx.example.org", proxy=far, proxy_tls=ClientTLS())._settings.proxies
+
+
+def test_env_is_what_the_environment_names_when_the_client_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("smtp_proxy", "all_proxy", "https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    assert make_client("mx.example.org", proxy="env")._settings.proxies == ()
+    monkeypatch.setenv("smtp_proxy", "socks5://proxy.example")
+    monkeypatch.setenv("no_proxy", "other.example,mx.example.org:25")
+    proxy = (parse_proxy("socks5://proxy.example"),)
+    assert make_client("mx.example.org")._settings.proxies == ()
+    assert make_client("mx.example.org", proxy="env")._settings.proxies == proxy
+    settings = make_client("mx.example.org", 587, proxy="env", proxy_tls=ClientTLS())._settings
+    assert settings.proxies == proxy
+    assert make_client("mx.example.org", 25, proxy="env")._settings.proxies == ()
+    assert make_client("other.example", proxy="env")._settings.proxies == ()
+    unix = make_client(Path("/run/lmtp"), security=Security.NONE, proxy="env")._settings
+    assert (unix.unix_path, unix.proxies) == ("/run/lmtp", ())
+
+
+def test_own_mechanisms_stand_before_the_others() -> None:
+    own = Mechanism(PLAIN.client, None, Strength.BOUND)
+    settings = make_client("mx.example.org", own_mechanisms=[own])._settings
+    assert settings.mechanisms == (own, *MECHANISMS)
 
 
 @pytest.mark.parametrize("auth", [("ada", "secret"), Credentials("ada", "secret")])

@@ -3,9 +3,7 @@
 Knows two layers back to back. Must not know any world.
 """
 
-import datetime as dt
 import ssl
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,34 +18,9 @@ from smtp_adapters.tls import (
     server_factory,
     server_name,
 )
-from smtp_proto.flow import ClientTLSFactory, TLSError, TLSLayer
+from smtp_proto.flow import CertificateError, ClientTLSFactory, TLSError, TLSLayer
 from smtp_proto.wire import WireError
-
-HOST = "mx.example.org"
-PAST = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
-FUTURE = dt.datetime(2090, 1, 1, tzinfo=dt.UTC)
-
-
-def shake_hands(client: TLSLayer, server: TLSLayer) -> None:
-    """Carry octets to and fro until both are done; an error of either gets its alert across."""
-    waiting = {"client": client, "server": server}
-    for _ in range(10):
-        for name, layer in tuple(waiting.items()):
-            other = server if layer is client else client
-            try:
-                if layer.handshake():
-                    del waiting[name]
-            finally:
-                other.receive_data(layer.data_to_send())
-        if not waiting:
-            client.receive_data(server.data_to_send())
-            return
-    raise AssertionError("the handshake does not end")
-
-
-def connected(client: TLSLayer, server: TLSLayer) -> tuple[TLSLayer, TLSLayer]:
-    shake_hands(client, server)
-    return client, server
+from tests.adapters.handshakes import HOST, connected, refusal, serving
 
 
 @pytest.fixture
@@ -63,14 +36,6 @@ def server(server_tls: ssl.SSLContext) -> TLSLayer:
 @pytest.fixture
 def pair(factory: ClientTLSFactory, server: TLSLayer) -> tuple[TLSLayer, TLSLayer]:
     return connected(factory(HOST), server)
-
-
-def serving(certificate: trustme.LeafCert, **settings: object) -> TLSLayer:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certificate.configure_cert(context)
-    for name, value in settings.items():
-        setattr(context, name, value)
-    return MemoryTLSLayer(context, server_side=True)
 
 
 # --- octets ----------------------------------------------------------------------------------
@@ -197,75 +162,7 @@ def test_info_says_what_was_agreed(
     assert server.info.peer_certificate is None
 
 
-def test_info_does_not_call_verified_what_was_not(server: TLSLayer) -> None:
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    client, _ = connected(ClientTLS(context=context).factory()(HOST), server)
-    assert not client.info.verified
-
-
 # --- errors for people -----------------------------------------------------------------------
-
-
-def refusal(client: TLSLayer, server: TLSLayer) -> str:
-    with pytest.raises(TLSError) as caught:
-        shake_hands(client, server)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("issue", "name", "words"),
-    [
-        (lambda ca: ca.issue_cert("other.example"), HOST, "for another name"),
-        (lambda ca: ca.issue_cert(HOST), "192.0.2.1", "does not have this address"),
-        (lambda ca: ca.issue_cert(HOST, not_after=PAST), HOST, "has expired"),
-        (
-            lambda ca: ca.issue_cert(HOST, not_before=FUTURE, not_after=FUTURE),
-            HOST,
-            "not valid yet",
-        ),
-        (lambda _: trustme.CA().issue_cert(HOST), HOST, "ca_file"),
-    ],
-    ids=["wrong name", "wrong address", "expired", "not yet", "unknown authority"],
-)
-def test_a_bad_certificate_says_what_to_change(
-    authority: trustme.CA,
-    factory: ClientTLSFactory,
-    issue: Callable[[trustme.CA], trustme.LeafCert],
-    name: str,
-    words: str,
-) -> None:
-    message = refusal(factory(name), serving(issue(authority)))
-    assert message.startswith(f"the server's certificate is refused for {name}: ")
-    assert words in message
-
-
-def test_a_self_signed_certificate_says_what_to_change(
-    factory: ClientTLSFactory, tmp_path: Path
-) -> None:
-    # An authority's own certificate is signed by itself.
-    authority = trustme.CA()
-    path = tmp_path / "self.pem"
-    path.write_bytes(authority.private_key_pem.bytes() + authority.cert_pem.bytes())
-    server = server_factory(server_context(path))()
-    assert "it is self-signed" in refusal(factory(HOST), server)
-
-
-def test_a_name_is_verified_by_a_client_that_has_its_address(
-    authority: trustme.CA, factory: ClientTLSFactory
-) -> None:
-    certificate = authority.issue_cert("192.0.2.1", "2001:db8::1", "bücher.example")
-    for name in (
-        "192.0.2.1",
-        "[192.0.2.1]",
-        "2001:DB8::1",
-        "[IPv6:2001:db8::1]",
-        "bücher.example.",
-    ):
-        client, _ = connected(factory(name), serving(certificate))
-        assert client.info.verified
 
 
 @pytest.mark.parametrize("older", ["client", "server"])
@@ -310,7 +207,7 @@ def test_a_refused_certificate_is_told_to_the_server(
     factory: ClientTLSFactory, authority: trustme.CA
 ) -> None:
     client, server = factory(HOST), serving(authority.issue_cert("other.example"))
-    refusal(client, server)
+    refusal(client, server, CertificateError)
     with pytest.raises(TLSError, match="does not accept the certificate of this side"):
         server.handshake()
 
@@ -360,65 +257,6 @@ def test_server_name(host: str, name: str) -> None:
 def test_what_is_no_host_has_no_server_name(host: str) -> None:
     with pytest.raises(WireError):
         server_name(host)
-
-
-def test_a_callers_context_is_used_as_it_is(
-    authority: trustme.CA, server_tls: ssl.SSLContext
-) -> None:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
-    before = (context.minimum_version, context.options, context.verify_mode, context.check_hostname)
-    settings = ClientTLS(context=context, minimum_version=ssl.TLSVersion.TLSv1_3)
-    client, _ = connected(settings.factory()(HOST), server_factory(server_tls)())
-    assert client.info.version == "TLSv1.2"
-    after = (context.minimum_version, context.options, context.verify_mode, context.check_hostname)
-    assert before == after
-
-
-def test_the_minimum_version_is_two_and_can_be_three(
-    client_tls: ClientTLS, authority: trustme.CA, server_certificate: trustme.LeafCert
-) -> None:
-    def old() -> TLSLayer:
-        return serving(server_certificate, maximum_version=ssl.TLSVersion.TLSv1_2)
-
-    client, _ = connected(client_tls.factory()(HOST), old())
-    assert client.info.version == "TLSv1.2"
-    strict = ClientTLS(
-        ca_data=authority.cert_pem.bytes().decode(), minimum_version=ssl.TLSVersion.TLSv1_3
-    )
-    assert "no version of TLS" in refusal(strict.factory()(HOST), old())
-
-
-def test_the_system_is_not_trusted_beside_a_given_authority(
-    authority: trustme.CA, server: TLSLayer, tmp_path: Path
-) -> None:
-    path = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(path)
-    client, _ = connected(ClientTLS(ca_file=path).factory()(HOST), server)
-    assert client.info.verified
-
-
-def test_settings_that_contradict_each_other_are_refused() -> None:
-    with pytest.raises(ValueError, match="load the CA into it yourself"):
-        ClientTLS(context=ssl.create_default_context(), ca_file="ca.pem")
-    with pytest.raises(WireError):
-        ClientTLS(server_hostname="two words")
-
-
-def test_files_that_are_none_are_refused_when_configured(tmp_path: Path) -> None:
-    empty = tmp_path / "empty.pem"
-    empty.write_text("nothing")
-    with pytest.raises(ValueError, match=r"empty\.pem: no certificates"):
-        ClientTLS(ca_file=empty).factory()
-    with pytest.raises(ValueError, match="ca_data: no certificates"):
-        ClientTLS(ca_data="nothing").factory()
-    with pytest.raises(FileNotFoundError):
-        ClientTLS(ca_file=tmp_path / "none.pem").factory()
-    with pytest.raises(ValueError, match=r"empty\.pem: no certificate chain"):
-        server_context(empty)
-    with pytest.raises(FileNotFoundError):
-        server_context(tmp_path / "none.pem")
 
 
 def test_server_context_takes_both_in_one_file_or_in_two(

@@ -4,17 +4,13 @@ Knows asyncio, trio and threads, and what is inside of the adapters. Must not kn
 """
 
 import asyncio
-import errno
-import gc
 import os
 import resource
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from math import inf
-from pathlib import Path
-from typing import TypeVar
 
 import pytest
 import trio
@@ -23,7 +19,12 @@ import trio.testing
 from smtp_adapters import asyncio as in_asyncio
 from smtp_adapters import socket as in_socket
 from smtp_adapters import trio as in_trio
-from smtp_adapters.client import connect_error
+from smtp_adapters.asyncio import loop as loop_in_asyncio
+from smtp_adapters.asyncio import stream as stream_in_asyncio
+from smtp_adapters.socket import loop as loop_in_socket
+from smtp_adapters.socket import stream as stream_in_socket
+from smtp_adapters.trio import loop as loop_in_trio
+from smtp_adapters.trio import stream as stream_in_trio
 from smtp_proto.flow import (
     Connect,
     ConnectionLost,
@@ -42,25 +43,11 @@ from smtp_proto.flow import (
 from smtp_proto.wire import Octets
 from tests.adapters import peers
 from tests.adapters.peers import Conversation
-from tests.adapters.worlds import ASYNCIO, SOCKET, TRIO, World
+from tests.adapters.worlds import ASYNCIO, SOCKET, TRIO, World, in_the_world_of
 
 ENVELOPE = Envelope.of("sender@example.org", ["one@example.org"])
 FLOOD = 2_000_000
 SHORT = 0.02
-
-Test = TypeVar("Test", bound=Callable[..., object])
-
-
-def in_the_world_of(*worlds: World) -> Callable[[Test], Test]:
-    names = [world.name for world in worlds]
-    parametrize = pytest.mark.parametrize("world", worlds, indirect=True, ids=names)
-
-    def mark(test: Test) -> Test:
-        for decorate in (parametrize, pytest.mark.usefixtures("world")):
-            decorate(test)  # it marks the function itself
-        return test
-
-    return mark
 
 
 def greet_and_wait(peer: Conversation) -> None:
@@ -71,6 +58,10 @@ def greet_and_wait(peer: Conversation) -> None:
 
 
 # --- octets, whatever flow there is --------------------------------------------------------------
+
+
+def connect_to(port: int) -> Connect:
+    return Connect("127.0.0.1", port, Timer(Phase.CONNECT, 20.0))
 
 
 def exchange(ports: list[int], sent: bytes) -> Steps[bytes]:
@@ -89,23 +80,22 @@ def exchange(ports: list[int], sent: bytes) -> Steps[bytes]:
 
 async def carry_out(world: World, flow: Flow[bytes]) -> bytes:
     if world is SOCKET:
-        blocking = in_socket._Stream()
+        blocking = stream_in_socket.Stream()
         try:
-            return in_socket._carry_out(flow, blocking)
+            return loop_in_socket.carry_out(flow, blocking)
         finally:
             blocking.close()
     if world is TRIO:
-        trios = in_trio._Stream()
+        trios = stream_in_trio.Stream()
         try:
-            return await in_trio._carry_out(flow, trios)
+            return await loop_in_trio.carry_out(flow, trios)
         finally:
-            trios.close()
-    stream = in_asyncio._Stream()
+            await trios.close()
+    stream = stream_in_asyncio.Stream()
     try:
-        return await in_asyncio._carry_out(flow, stream)
+        return await loop_in_asyncio.carry_out(flow, stream)
     finally:
-        stream.close()
-        await stream.wait_closed()
+        await stream.close()
 
 
 async def test_a_stream_connects_again_and_takes_all_that_comes(world: World) -> None:
@@ -121,8 +111,8 @@ async def test_a_stream_connects_again_and_takes_all_that_comes(world: World) ->
 @in_the_world_of(ASYNCIO)
 async def test_reading_pauses_while_nobody_asks() -> None:
     with peers.server(lambda peer: peer.send(b"x" * FLOOD)) as port:
-        stream = in_asyncio._Stream()
-        await stream.connect("127.0.0.1", port)
+        stream = stream_in_asyncio.Stream()
+        await stream.connect(connect_to(port))
         while not stream._reading_paused:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0)
         for _ in range(1000):
@@ -132,8 +122,7 @@ async def test_reading_pauses_while_nobody_asks() -> None:
         size = 0
         while piece := await stream.receive(deadline):
             size += len(piece)
-        stream.close()
-        await stream.wait_closed()
+        await stream.close()
     assert size == FLOOD
 
 
@@ -146,15 +135,15 @@ async def test_what_cannot_be_written_is_told_at_once() -> None:
 
     connected, gone = threading.Event(), threading.Event()
     with peers.server(script) as port:
-        stream = in_asyncio._Stream()
-        await stream.connect("127.0.0.1", port)
+        stream = stream_in_asyncio.Stream()
+        await stream.connect(connect_to(port))
         connected.set()
         gone.wait()  # the event loop must not hear of it before we do
         with pytest.raises(OSError, match=r"\[Errno"):
             await stream.send(b"NOOP\r\n", inf)
         with pytest.raises(OSError, match=r"\[Errno"):
             await stream.send(b"NOOP\r\n", inf)
-        await stream.wait_closed()
+        await stream.close()
 
 
 @in_the_world_of(ASYNCIO)
@@ -184,8 +173,8 @@ async def test_one_alarm_watches_over_all_waits() -> None:
 
     now = asyncio.get_running_loop().time
     with peers.server(echo) as port:
-        stream = in_asyncio._Stream()
-        await stream.connect("127.0.0.1", port)
+        stream = stream_in_asyncio.Stream()
+        await stream.connect(connect_to(port))
         await be_answered(await begin_to_wait(SHORT))
         await ringing_of(alarm())
         assert alarm() is None  # it rang for nobody
@@ -203,22 +192,8 @@ async def test_one_alarm_watches_over_all_waits() -> None:
             stream.receive(now()).send(None)
         with pytest.raises(TimeoutError):
             await stream.receive(now() + SHORT)
-        stream.close()
-        await stream.wait_closed()
+        await stream.close()
         assert alarm() is None
-
-
-def test_what_became_of_several_addresses_is_told_in_one_line() -> None:
-    refused = ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 25)")
-    unreachable = OSError(errno.ENETUNREACH, "Network is unreachable")
-    assert str(connect_error([refused])) == f"[Errno {errno.ECONNREFUSED}] Connection refused"
-    assert isinstance(connect_error([refused, refused]), ConnectionRefusedError)
-    assert str(connect_error([unreachable, TimeoutError("timed out")])) == (
-        "Network is unreachable; timed out"
-    )
-    assert isinstance(connect_error([TimeoutError("timed out")] * 2), TimeoutError)
-    unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-    assert connect_error([unknown]) is unknown
 
 
 # --- being stopped -------------------------------------------------------------------------------
@@ -469,88 +444,6 @@ async def test_cancelling_a_server_cancels_its_handlers_in_trio() -> None:
         await handler.asked.wait()
         serving.cancel_scope.cancel()
     assert handler.cancelled
-
-
-def open_descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-@in_the_world_of(ASYNCIO)
-async def test_a_cancelled_open_leaves_no_socket_behind() -> None:
-    # No garbage collector helps: what is left open stays to be seen.
-    gc.disable()
-    try:
-        with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
-            port = listener.getsockname()[1]
-            settled = open_descriptors()
-            for checkpoints in range(15):
-                client = in_asyncio.SMTPClient("127.0.0.1", port, security=Security.NONE)
-                task = asyncio.create_task(client.open())
-                for _ in range(checkpoints):
-                    await asyncio.sleep(0)
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
-                assert open_descriptors() == settled, checkpoints
-    finally:
-        gc.enable()
-
-
-@in_the_world_of(ASYNCIO)
-async def test_a_connection_made_just_when_all_is_cancelled_is_closed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    made: list[socket.socket] = []
-    connect = in_asyncio._connect
-
-    async def connect_and_cancel(address: in_asyncio._Address) -> socket.socket:
-        made.append(await connect(address))
-        task.cancel()
-        return made[-1]
-
-    monkeypatch.setattr(in_asyncio, "_connect", connect_and_cancel)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        client = in_asyncio.SMTPClient("127.0.0.1", port, security=Security.NONE)
-        task = asyncio.create_task(client.open())
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    assert [connection.fileno() for connection in made] == [-1]
-
-
-@in_the_world_of(ASYNCIO)
-async def test_a_slow_address_gets_company_and_the_first_one_to_answer_wins(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(in_asyncio, "_NEXT_ADDRESS", SHORT)
-    asked: list[str] = []
-    connect = in_asyncio._connect
-
-    async def never_for_the_first(address: in_asyncio._Address) -> socket.socket:
-        asked.append(str(address[4][0]))
-        if len(asked) == 1:
-            await asyncio.Event().wait()
-        return await connect(address)
-
-    monkeypatch.setattr(in_asyncio, "_connect", never_for_the_first)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        addresses: list[in_asyncio._Address] = [
-            (socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, port))
-            for host in ("192.0.2.1", "127.0.0.1")
-        ]
-        with await in_asyncio._connect_to_any(addresses) as connection:
-            assert connection.getpeername() == ("127.0.0.1", port)
-    assert asked == ["192.0.2.1", "127.0.0.1"]
-
-
-def test_families_take_turns() -> None:
-    def address(family: socket.AddressFamily, host: str) -> in_asyncio._Address:
-        return family, socket.SOCK_STREAM, 0, "", (host, 25)
-
-    six = [address(socket.AF_INET6, f"2001:db8::{number}") for number in range(3)]
-    four = [address(socket.AF_INET, "192.0.2.1")]
-    assert in_asyncio._interleaved([*six, *four]) == [six[0], four[0], six[1], six[2]]
 
 
 # --- a server short of descriptors, or of threads ------------------------------------------------

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar, cast
 
+import pytest
 import trio
 
 import smtp_adapters.asyncio
@@ -19,6 +20,7 @@ import smtp_adapters.socket
 import smtp_adapters.trio
 
 T = TypeVar("T")
+Test = TypeVar("Test", bound=Callable[..., object])
 
 # The blocking ones behind a front that awaits, and trio's, have the same methods as these.
 Client = smtp_adapters.asyncio.SMTPClient
@@ -35,6 +37,8 @@ class World:
     """Call something that blocks; in the blocking world, just call it."""
     checkpoint: Callable[[], Awaitable[object]]
     """Let others have their turn."""
+    forever: Callable[[], Awaitable[object]]
+    """Wait until somebody cancels it; in the blocking world nobody could."""
 
     @property
     def awaits(self) -> bool:
@@ -106,6 +110,7 @@ SOCKET = World(
     _run_blocking,
     _call,
     _wait,
+    _wait,
 )
 ASYNCIO = World(
     "asyncio",
@@ -114,6 +119,7 @@ ASYNCIO = World(
     lambda main: asyncio.run(main()),
     asyncio.to_thread,
     lambda: asyncio.sleep(0),
+    lambda: asyncio.Event().wait(),
 )
 TRIO = World(
     "trio",
@@ -122,5 +128,19 @@ TRIO = World(
     trio.run,
     trio.to_thread.run_sync,
     trio.lowlevel.checkpoint,
+    trio.sleep_forever,
 )
 WORLDS: tuple[World, ...] = (SOCKET, ASYNCIO, TRIO)
+
+
+def in_the_world_of(*worlds: World) -> Callable[[Test], Test]:
+    """Mark a test that is for some worlds only."""
+    names = [world.name for world in worlds]
+    parametrize = pytest.mark.parametrize("world", worlds, indirect=True, ids=names)
+
+    def mark(test: Test) -> Test:
+        for decorate in (parametrize, pytest.mark.usefixtures("world")):
+            decorate(test)  # it marks the function itself
+        return test
+
+    return mark

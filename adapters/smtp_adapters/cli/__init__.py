@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from smtp_adapters.cli import send, serve
+from smtp_adapters.cli import check, probe, send, serve
 from smtp_adapters.cli.text import Exit, complain
 
 _DEMO_HELP = "see real messages go through all adapters"
@@ -18,6 +18,7 @@ Make certificates, start a server on this host, send it messages with each of th
 three adapters over implicit TLS and over STARTTLS, logged in, and compare what
 arrives with what was sent, octet by octet."""
 
+_COMMANDS = {"send": send, "check-credentials": check, "probe": probe, "serve": serve}
 _EXIT_CODES = "exit codes:\n" + "\n".join(f"  {code:3}  {code.meaning}" for code in Exit)
 
 
@@ -66,8 +67,7 @@ def _parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
 
-    for command in (send, serve):
-        name = command.__name__.rpartition(".")[2]
+    for name, command in _COMMANDS.items():
         part = add(name, command.HELP, command.DESCRIPTION)
         command.add_arguments(part)
         part.set_defaults(run=command.run)

@@ -8,10 +8,15 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from smtp_adapters.settings.given import Given, Settings
+from smtp_adapters.settings.keys import BY_NAME, FLAG, GROUPS, KEYS, option
+from smtp_adapters.settings.sources import expanded, from_env, from_toml
 from smtp_proto.wire.errors import shown
 
 
@@ -57,17 +62,6 @@ def readable(text: str) -> Path:
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{shown(text)}: {error.strerror}") from None
     return Path(text)
-
-
-def seconds(text: str) -> float:
-    """Read a number of seconds above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"not a number of seconds above 0: {shown(text)!r}")
-    return value
 
 
 def add_login(parser: argparse.ArgumentParser, user_help: str) -> None:
@@ -119,3 +113,92 @@ def _password(given: argparse.Namespace) -> str:
             " give --password-file or --password-env"
         )
     return getpass.getpass(f"Password of {user}: ")
+
+
+# --- The settings of a client -----------------------------------------------------------------
+
+_GROUP_HELP = """\
+What options say goes before --url, that before --config, and that before --env;
+in --config and --env each key is called as here, see docs/settings.md."""
+
+_FILE_AND_SECTION = re.compile(r"(?P<file>.+?)(?::(?P<section>[A-Za-z0-9_.-]+))?", re.DOTALL)
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add an option for each key but those of secrets, which `ps` would show."""
+    sources = parser.add_argument_group("where to", _GROUP_HELP)
+    sources.add_argument("--server", metavar="HOST[:PORT]", type=endpoint, help="the server")
+    sources.add_argument(
+        "--config",
+        metavar="FILE[:SECTION]",
+        help="read settings from a table of a TOML file (default: smtp)",
+    )
+    sources.add_argument(
+        "--env", metavar="PREFIX", help="read settings from variables with this prefix, as SMTP_"
+    )
+    sources.add_argument(
+        "--url",
+        metavar="URL",
+        help="as smtps://ada@mail.example.org; a password in it is for all to see in `ps`",
+    )
+    groups = {name: parser.add_argument_group(title) for name, title in GROUPS.items()}
+    for key in _OPTIONS:
+        # "--ca-file" and "--tls-ca-file" are the same; the short name stands first.
+        names = dict.fromkeys((option(key.short), option(key.name)))
+        text = f"{key.says} (default: {key.default})" if key.default else key.says
+        if key.kind is FLAG:
+            groups[key.group].add_argument(
+                *names, dest=key.name, action=argparse.BooleanOptionalAction, help=text
+            )
+        else:
+            groups[key.group].add_argument(
+                *names, dest=key.name, metavar=key.kind.metavar, help=text
+            )
+
+
+_OPTIONS = tuple(key for key in KEYS if not key.kind.secret)
+
+
+def settings_of(given: argparse.Namespace) -> Settings:
+    """The settings from all sources. Raises SettingsError."""
+    settings = Settings.of(_options(given))
+    if given.url is not None:
+        settings = settings.over(
+            Settings.of(expanded(Given.of(BY_NAME["url"], given.url, "--url")))
+        )
+    if given.config is not None:
+        settings = settings.over(_configured(given.config))
+    if given.env is not None:
+        settings = settings.over(from_env(given.env))
+    return _with_password(settings)
+
+
+def _options(given: argparse.Namespace) -> Iterator[Given]:
+    if given.server is not None:
+        server: Endpoint = given.server
+        yield Given.of(BY_NAME["host"], server.host, "--server")
+        if server.port is not None:
+            yield Given.of(BY_NAME["port"], str(server.port), "--server")
+    for key in _OPTIONS:
+        value: str | bool | None = getattr(given, key.name)
+        if isinstance(value, bool):
+            yield Given.of(key, "yes" if value else "no", option(key.short))
+        elif value is not None:
+            yield Given.of(key, value, option(key.short))
+
+
+def _configured(text: str) -> Settings:
+    match = _FILE_AND_SECTION.fullmatch(text)
+    if match is None:
+        raise ValueError("--config: it is empty: name a file")
+    return from_toml(match["file"], match["section"] or "smtp")
+
+
+def _with_password(settings: Settings) -> Settings:
+    """The settings; with a password from the terminal, if there is none and somebody to ask."""
+    user = settings.given.get("auth.user")
+    places = {given.key.place for given in settings.given.values()}
+    if user is None or BY_NAME["password"].place in places or not sys.stdin.isatty():
+        return settings
+    password = getpass.getpass(f"Password of {shown(user.text)}: ")
+    return Settings.of([Given.of(BY_NAME["password"], password, "the password")]).over(settings)

@@ -11,14 +11,13 @@ from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
-from smtp_adapters.cli.arguments import Endpoint, add_login, endpoint, login, readable, seconds
+from smtp_adapters.cli.arguments import Endpoint, add_settings, settings_of
 from smtp_adapters.cli.text import Exit, complain, exit_of, explained, progress, say
 from smtp_adapters.message import PreparedMessage, prepare_octets
+from smtp_adapters.settings import Settings, make_client
 from smtp_adapters.socket import SMTPClient
-from smtp_adapters.tls import ClientTLS
 from smtp_proto.flow.envelope import SendResult
 from smtp_proto.flow.errors import RecipientsRefused, SMTPError
-from smtp_proto.flow.security import Security
 
 _LARGE = 1_048_576  # octets: less is gone before anybody could look
 
@@ -31,21 +30,8 @@ out. It goes from its Sender or From to its To, Cc and Bcc, unless --from and
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what `send` can be given."""
+    parser.usage = "%(prog)s FILE --server HOST[:PORT] [OPTION ...]"
     parser.add_argument("file", metavar="FILE", help="the message; - is standard input")
-    parser.add_argument(
-        "--server", metavar="HOST[:PORT]", type=endpoint, required=True, help="where to send it"
-    )
-    parser.add_argument(
-        "--security",
-        choices=[security.value for security in Security],
-        help="when TLS begins; without it implicit on port 465 and starttls elsewhere",
-    )
-    parser.add_argument(
-        "--ca-file",
-        metavar="FILE",
-        type=readable,
-        help="trust these certificates (PEM) instead of the system's",
-    )
     parser.add_argument(
         "--from",
         dest="sender",
@@ -59,22 +45,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="a recipient, instead of the message's own; once for each",
     )
-    parser.add_argument("--local-hostname", metavar="NAME", help="what to call this host in EHLO")
-    parser.add_argument(
-        "--timeout",
-        metavar="SECONDS",
-        type=seconds,
-        help="for each step, and for all of them together; without it as RFC 5321 4.5.3.2 says",
-    )
     parser.add_argument("--quiet", action="store_true", help="say nothing unless something fails")
-    add_login(parser, "log in under this name")
+    add_settings(parser)
 
 
 def run(given: argparse.Namespace) -> Exit:
     """Send it. Raises ValueError, or OSError for a file, if what was given cannot be used."""
     message = prepare_octets(_read(given.file), given.sender, given.recipients)
-    server: Endpoint = given.server
-    client = _client(given, server)
+    settings = settings_of(given)
+    client = make_client(SMTPClient, settings)
+    server = _server(settings)
     try:
         with client:
             result = _send(client, message, server, quiet=given.quiet)
@@ -93,32 +73,16 @@ def _read(file: str) -> bytes:
     return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
 
 
-def _client(given: argparse.Namespace, server: Endpoint) -> SMTPClient:
-    security = _security(given.security, server)
-    if given.ca_file is not None and security is Security.NONE:
-        raise ValueError("--ca-file without TLS: choose another --security than none")
-    return SMTPClient(
-        server.host,
-        server.port,
-        security=security,
-        tls=None if security is Security.NONE else ClientTLS(ca_file=given.ca_file),
-        auth=login(given),
-        timeouts=given.timeout,
-        local_hostname=given.local_hostname,
-        allow_cleartext_auth=given.allow_cleartext_auth,
-    )
+def _server(settings: Settings) -> str:
+    """What to call the server."""
+    given = settings.given
+    if "socket" in given:
+        return given["socket"].text
+    port = given.get("port")
+    return str(Endpoint(given["host"].text, None if port is None else int(port.text)))
 
 
-def _security(name: str | None, server: Endpoint) -> Security:
-    if name is not None:
-        return Security(name)
-    implicit = server.port == Security.IMPLICIT.default_port
-    return Security.IMPLICIT if implicit else Security.STARTTLS
-
-
-def _send(
-    client: SMTPClient, message: PreparedMessage, server: Endpoint, *, quiet: bool
-) -> SendResult:
+def _send(client: SMTPClient, message: PreparedMessage, server: str, *, quiet: bool) -> SendResult:
     content = message.content
     # What has octets above 127 goes out in one piece, which can be looked at as a whole first:
     # the server may not take it.
@@ -141,7 +105,7 @@ class _Watched(BytesIO):
         return piece
 
 
-def _report(result: SendResult, server: Endpoint, *, quiet: bool) -> Exit:
+def _report(result: SendResult, server: str, *, quiet: bool) -> Exit:
     if not quiet:
         accepted = ", ".join(f"<{recipient}>" for recipient in result.accepted)
         say(f"{server} has taken the message for {accepted}: {result.reply}")

@@ -1,0 +1,86 @@
+"""A server on asyncio, with a task for each connection.
+
+Knows tasks, and how connections come in and end. Must not know how a flow is carried out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+from smtp_adapters.asyncio.loop import carry_out
+from smtp_adapters.asyncio.stream import Stream
+from smtp_adapters.server import Server, logger
+
+
+class SMTPServer(Server):
+    """A server with a task for each connection.
+
+    Use it in an `async with` statement, which opens and closes it. The parameters stand in
+    `smtp_adapters.server.Server`. The handler's methods may be plain or coroutine functions.
+    """
+
+    async def __aenter__(self) -> Self:
+        """Listen, and serve whoever connects. Raises OSError where that cannot be."""
+        self._require_closed()
+        self._connections: dict[asyncio.Task[None], Stream] = {}
+        host, port = self._listen_at
+        self._listener = await asyncio.get_running_loop().create_server(
+            lambda: Stream(self._accept), host, port
+        )
+        self._address = self._listener.sockets[0].getsockname()[:2]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None and not isinstance(error, Exception):
+            self._cancel()
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop listening, end all connections, and wait until their handlers have returned.
+
+        Does nothing if the server is not open. If it is cancelled, the handlers are, too.
+        """
+        if self._address is None:
+            return
+        self._address = None
+        self._listener.close()
+        for stream in self._connections.values():
+            stream.abort()
+        # A handler may close its server: it cannot wait for itself.
+        others = self._connections.keys() - {asyncio.current_task()}
+        try:
+            if others:
+                await asyncio.wait(others)
+        except asyncio.CancelledError:
+            self._cancel()
+            raise
+
+    def _cancel(self) -> None:
+        for task in self._connections:
+            task.cancel()
+
+    def _accept(self, stream: Stream) -> None:
+        if self._address is None:
+            stream.abort()  # it was accepted just before the end
+            return
+        if len(self._connections) >= self._max_connections:
+            stream.refuse(self._refusal)
+            return
+        task = asyncio.get_running_loop().create_task(self._converse(stream))
+        self._connections[task] = stream
+        task.add_done_callback(self._connections.pop)
+
+    async def _converse(self, stream: Stream) -> None:
+        try:
+            await carry_out(self._serve(stream.peer), stream)
+        except Exception:  # noqa: BLE001 - it is ours, and told to who looks after the server
+            logger.exception("a connection was given up")
+        finally:
+            await stream.close()

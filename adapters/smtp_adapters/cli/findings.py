@@ -1,0 +1,140 @@
+"""What was found out about a server, for people and for programs.
+
+Knows what a report has in it, and what the extensions of SMTP mean. Must not know how it came
+about, nor what a terminal is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from typing import TypeAlias
+
+from smtp_proto.flow import CredentialReport, SMTPError, TLSInfo
+from smtp_proto.wire import Capabilities
+
+Json: TypeAlias = "str | int | bool | list[Json] | dict[str, Json] | None"
+
+_MEANINGS = {
+    "8BITMIME": "takes octets above 127 (RFC 6152)",
+    "ATRN": "gives mail the other way round, after a login (RFC 2645)",
+    "AUTH": "takes logins (RFC 4954)",
+    "BINARYMIME": "takes content of any octets, by BDAT (RFC 3030)",
+    "BURL": "fetches content from an IMAP server (RFC 4468)",
+    "CHUNKING": "takes content in counted chunks, BDAT (RFC 3030)",
+    "DELIVERBY": "takes a time by which to deliver (RFC 2852)",
+    "DSN": "takes wishes about delivery reports (RFC 3461)",
+    "ENHANCEDSTATUSCODES": "says in three numbers what happened (RFC 2034)",
+    "ETRN": "starts its queue for a domain (RFC 1985)",
+    "EXPN": "shows who is on a list (RFC 5321)",
+    "FUTURERELEASE": "holds mail until a given time (RFC 4865)",
+    "HELP": "has a help text (RFC 5321)",
+    "LIMITS": "says how much it takes at a time (RFC 9422)",
+    "MT-PRIORITY": "takes priorities (RFC 6710)",
+    "PIPECONNECT": "takes commands before it has greeted",
+    "PIPELINING": "takes many commands in one flight (RFC 2920)",
+    "REQUIRETLS": "promises TLS on the whole way (RFC 8689)",
+    "SIZE": "says how large a message it takes (RFC 1870)",
+    "SMTPUTF8": "takes addresses in UTF-8 (RFC 6531)",
+    "STARTTLS": "changes to TLS (RFC 3207)",
+    "VRFY": "tells whether a user exists (RFC 5321)",
+    "XCLIENT": "takes the word of a proxy about who connects",
+}
+
+
+def meaning(keyword: str) -> str:
+    """What an extension is for; "" where that is not known here."""
+    return _MEANINGS.get(keyword, "")
+
+
+def outcome(report: CredentialReport) -> str:
+    """What became of it, in a word or a sentence."""
+    match report.error:
+        case None if report.authenticated:
+            return "logged in"
+        case None:
+            return "works"
+        case error:
+            return str(error)
+
+
+def tls_rows(tls: TLSInfo | None) -> Iterator[tuple[str, str]]:
+    """What TLS was in force, one thing after the other."""
+    if tls is None:
+        yield "TLS", "none"
+        return
+    yield "TLS", f"{tls.version}, {tls.cipher}"
+    yield "certificate", "verified" if tls.verified else f"refused: {tls.not_verified_because}"
+    if tls.peer_certificate is not None:
+        yield "SHA-256", sha256(tls.peer_certificate).hexdigest()
+
+
+def login_rows(report: CredentialReport) -> Iterator[tuple[str, str]]:
+    """What became of the login, one thing after the other."""
+    yield "offered", ", ".join(report.offered) or "nothing"
+    yield "allowed", "any" if report.allowed is None else ", ".join(sorted(report.allowed))
+    yield "tried", ", ".join(report.tried) or "nothing"
+    for name, why in report.passed_over:
+        yield f"not {name}", why
+    if report.reply is not None:
+        yield "reply", str(report.reply)
+
+
+def as_json(report: CredentialReport) -> dict[str, Json]:
+    """All of a report, for programs. It has no secret in it."""
+    return {
+        "host": report.host,
+        "port": report.port,
+        "authenticated": report.authenticated,
+        "attempts": [
+            {
+                "port": attempt.port,
+                "security": attempt.security.value,
+                "error": _error(attempt.error),
+            }
+            for attempt in report.attempts
+        ],
+        "greeting": None if report.greeting is None else str(report.greeting),
+        "tls": _tls(report.tls),
+        "capabilities_before_tls": _capabilities(report.capabilities_before_tls),
+        "capabilities": _capabilities(report.capabilities),
+        "login": {
+            "offered": list(report.offered),
+            "allowed": None if report.allowed is None else [*sorted(report.allowed)],
+            "tried": list(report.tried),
+            "passed_over": dict(report.passed_over),
+            "reply": None if report.reply is None else str(report.reply),
+        },
+        "error": _error(report.error),
+    }
+
+
+def _error(error: SMTPError | None) -> Json:
+    if error is None:
+        return None
+    return {
+        "kind": type(error).__name__,
+        "phase": None if error.phase is None else error.phase.value,
+        "text": str(error),
+    }
+
+
+def _tls(tls: TLSInfo | None) -> Json:
+    if tls is None:
+        return None
+    certificate = tls.peer_certificate
+    return {
+        "version": tls.version,
+        "cipher": tls.cipher,
+        "verified": tls.verified,
+        "not_verified_because": tls.not_verified_because or None,
+        "server_hostname": tls.server_hostname,
+        "sha256": None if certificate is None else sha256(certificate).hexdigest(),
+    }
+
+
+def _capabilities(capabilities: Capabilities | None) -> Json:
+    if capabilities is None:
+        return None
+    keywords: Mapping[str, tuple[str, ...]] = capabilities.keywords
+    return {keyword: [*parameters] for keyword, parameters in keywords.items()}

@@ -1,0 +1,134 @@
+"""Where the journals of connections are written: into a trace, and into the log.
+
+Knows loggers, files and the clock. Must not know SMTP: what is told has no secret in it, and no
+character that a terminal or a log could take for something else.
+
+The logger `smtp_proto` has on INFO what happened in each connection, on DEBUG each line that was
+said. `smtp_proto.logins` has each failed login as a warning.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from logging import DEBUG, INFO, Logger, NullHandler, getLogger
+from os import PathLike, fspath
+from typing import TypeAlias
+
+from smtp_proto.engine.trace import Speaker
+
+logger = getLogger("smtp_proto")
+logger.addHandler(NullHandler())  # without a set-up for logging, nothing is printed
+login_logger = getLogger("smtp_proto.logins")
+
+_MOST_PEERS = 10_000  # that failed logins are counted for: who comes back after so many is new
+_NUMBERS = count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class TraceLine:
+    """A line of a session. `str()` has all of it on one line."""
+
+    time: datetime
+    """In UTC."""
+    connection: str
+    """Which one: "client-3" is the third connection of this process, a client's."""
+    speaker: Speaker
+    text: str
+    """Without secrets and content, and without any control character."""
+
+    def __str__(self) -> str:
+        time = self.time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return f"{time} {self.connection} {self.speaker.value}: {self.text}"
+
+
+TraceTarget: TypeAlias = Callable[[TraceLine], object] | Logger | str | PathLike[str]
+"""Who gets each line: a callable, a logger (on DEBUG), or the path of a file to append to."""
+
+
+def trace_to(target: TraceTarget) -> Callable[[TraceLine], object]:
+    """The callable that is meant. Raises OSError for a file that cannot be written, or TypeError.
+
+    A file is made for its owner alone to read. It is opened anew for each line, so that it may be
+    taken away at any time.
+    """
+    if isinstance(target, Logger):
+        return lambda line: target.debug("%s", line)
+    if isinstance(target, str | PathLike):
+        path = fspath(target)
+        _append(path, b"")
+        return lambda line: _append(path, f"{line}\n".encode())
+    if callable(target):
+        return target
+    raise TypeError(f"trace is a callable, a logger or a path, not a {type(target).__name__}")
+
+
+def _append(path: str, octets: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(descriptor, octets)
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(slots=True)
+class FailedLogins:
+    """How often a login has failed for each peer, by its address."""
+
+    counts: OrderedDict[str, int] = field(default_factory=OrderedDict[str, int])
+
+    def add(self, peer: str) -> int:
+        """One more; returns how many there have been."""
+        number = self.counts.pop(peer, 0) + 1
+        self.counts[peer] = number  # the latest stands last
+        if len(self.counts) > _MOST_PEERS:
+            self.counts.popitem(last=False)
+        return number
+
+
+class ConnectionJournal:
+    """One connection's journal: a `smtp_proto.flow.journal.Journal`."""
+
+    __slots__ = ("_failed_logins", "_name", "_peer", "_trace", "wants_events", "wants_lines")
+
+    def __init__(
+        self,
+        role: str,
+        peer: str,
+        failed_logins: FailedLogins,
+        trace: Callable[[TraceLine], object] | None,
+    ) -> None:
+        self._name = f"{role}-{next(_NUMBERS)}"
+        self._peer = peer
+        self._failed_logins = failed_logins
+        self._trace = trace
+        self.wants_events = logger.isEnabledFor(INFO)
+        self.wants_lines = trace is not None or logger.isEnabledFor(DEBUG)
+
+    def line(self, speaker: Speaker, text: str) -> None:
+        """A line was said."""
+        if self._trace is not None:
+            self._trace(TraceLine(datetime.now(UTC), self._name, speaker, text))
+        logger.debug("%s %s: %s", self._name, speaker.value, text)
+
+    def happened(self, what: str) -> None:
+        """Something worth a line has happened."""
+        logger.info("%s %s: %s", self._name, self._peer, what)
+
+    def login_failed(self, mechanism: str, identity: str, why: str) -> None:
+        """A login has failed."""
+        login_logger.warning(
+            "%s failed login at %s as %r with %s: %s (%d from there)"
+            if self._name.startswith("client")
+            else "%s failed login from %s as %r with %s: %s (%d from there)",
+            self._name,
+            self._peer,
+            identity,
+            mechanism,
+            why,
+            self._failed_logins.add(self._peer),
+        )

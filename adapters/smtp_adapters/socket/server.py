@@ -1,0 +1,123 @@
+"""A server on blocking sockets, with a thread for each connection.
+
+Knows threads, and how connections come in and end. Must not know how a flow is carried out.
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from selectors import EVENT_READ, DefaultSelector
+from threading import Thread, current_thread
+from time import monotonic, sleep
+from types import TracebackType
+from typing import Self
+
+from smtp_adapters.server import Server, logger
+from smtp_adapters.socket.loop import carry_out
+from smtp_adapters.socket.stream import Stream
+
+_ACCEPT_AGAIN = 0.1  # seconds, where the system has no more sockets for now
+_REFUSAL_TAKES = 1.0  # seconds at most: it fits into any socket's buffer
+
+
+class SMTPServer(Server):
+    """A server with a thread for each connection, and one that accepts them.
+
+    Use it in a `with` statement, which opens and closes it. The parameters stand in
+    `smtp_adapters.server.Server`. The handler's methods are plain ones, called in the threads of
+    the connections: each connection in one, several at the same time.
+    """
+
+    def __enter__(self) -> Self:
+        """Listen, and serve whoever connects. Raises OSError where that cannot be.
+
+        Raises RuntimeError where the system has no more threads.
+        """
+        self._require_closed()
+        self._connections: dict[Thread, Stream] = {}
+        listener = _listener(*self._listen_at)
+        self._address = listener.getsockname()[:2]
+        self._bell, ear = socket.socketpair()
+        self._acceptor = Thread(target=self._accept, args=(listener, ear), daemon=True)
+        try:
+            self._acceptor.start()
+        except RuntimeError:
+            self._address = None
+            for each in (listener, ear, self._bell):
+                each.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop listening, end all connections, and wait until their handlers have returned.
+
+        Does nothing if the server is not open.
+        """
+        if self._address is None:
+            return
+        self._address = None
+        self._bell.close()
+        self._acceptor.join()
+        for thread, stream in tuple(self._connections.items()):
+            stream.close()
+            if thread is not current_thread():  # a handler may close its server
+                thread.join()
+
+    def _accept(self, listener: socket.socket, ear: socket.socket) -> None:
+        with listener, ear, DefaultSelector() as selector:
+            selector.register(ear, EVENT_READ)
+            selector.register(listener, EVENT_READ)
+            while all(key.fileobj is listener for key, _ in selector.select()):
+                try:
+                    connection, address = listener.accept()
+                except BlockingIOError:
+                    continue  # the client has gone already
+                except OSError as error:
+                    logger.warning("cannot accept a connection: %s", error)
+                    sleep(_ACCEPT_AGAIN)
+                    continue
+                self._begin(connection, str(address[0]))
+
+    def _begin(self, connection: socket.socket, peer: str) -> None:
+        stream = Stream(connection)
+        if len(self._connections) >= self._max_connections:
+            self._refuse(stream)
+            return
+        thread = Thread(target=self._converse, args=(stream, peer), daemon=True)
+        self._connections[thread] = stream  # before it starts, as it takes itself out at its end
+        try:
+            thread.start()
+        except RuntimeError as error:
+            del self._connections[thread]
+            logger.warning("cannot serve a connection: %s", error)
+            self._refuse(stream)
+
+    def _refuse(self, stream: Stream) -> None:
+        with suppress(OSError):
+            stream.send(self._refusal, monotonic() + _REFUSAL_TAKES)
+        stream.close()
+
+    def _converse(self, stream: Stream, peer: str) -> None:
+        try:
+            carry_out(self._serve(peer), stream)
+        except Exception:  # noqa: BLE001 - it is ours, and told to who looks after the server
+            logger.exception("a connection was given up")
+        finally:
+            stream.close()
+            self._connections.pop(current_thread(), None)
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.create_server(address[:2], family=family)
+    listener.setblocking(False)  # a client may have gone before it is accepted
+    return listener
