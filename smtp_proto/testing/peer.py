@@ -1,0 +1,336 @@
+r"""A peer that plays a transcript, and what it does where it is told to misbehave.
+
+Knows lines, TLS in memory, and faults. Must not know SMTP.
+
+A transcript has one line for each that is said, and marks between them:
+
+    S: 220 mail.example.org     the server says this
+    C: EHLO *                   the client says this; * is any text, \* a star
+    C: ...                      the client says any one line
+    C*: .                       the client says any lines, the last of which is this one
+    <tls>                       TLS begins
+    <wait 5>                    five seconds go by
+    <drop>, <reset>, ...        a fault, by its value in `Fault`
+    # ...                       nothing: a remark
+
+What the peer hears may be written so in either role. At its end the peer hangs up.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from itertools import accumulate
+from math import inf
+from typing import Self, TypeAlias, assert_never
+
+from smtp_proto.flow.errors import TLSError
+from smtp_proto.flow.tls import TLSLayer
+from smtp_proto.testing.clock import Clock
+from smtp_proto.testing.link import Course, Cut, Fault, whole
+from smtp_proto.wire import Octets
+
+
+class Side(Enum):
+    """Who plays a part."""
+
+    CLIENT = "C"
+    SERVER = "S"
+
+
+class TranscriptError(AssertionError):
+    """The other side has not said what stands in the transcript."""
+
+
+# --- The transcript --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line that is said. `number`: where it stands, from 1."""
+
+    number: int
+    text: str
+    speaker: Side
+    words: str
+    any_before: bool
+
+    def matches(self, line: bytes) -> bool:
+        if self.words == "...":
+            return True
+        parts = re.split(r"(?<!\\)\*", self.words)
+        pattern = ".*".join(re.escape(part.replace("\\*", "*")) for part in parts)
+        return re.fullmatch(pattern.encode(), line, re.DOTALL) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _StartTLS:
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    number: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Strike:
+    number: int
+    fault: Fault
+
+
+_Step: TypeAlias = _Line | _StartTLS | _Wait | _Strike
+
+_CRLF = b"\r\n"
+_SAID = re.compile(r"([CS])(\*?):(?: (.*))?")
+_WAIT = re.compile(r"<wait (\d+(?:\.\d+)?)>")
+_FAULTS = {f"<{fault.value}>": fault for fault in Fault}
+
+
+def _steps(transcript: str) -> Iterator[_Step]:
+    for number, raw in enumerate(transcript.splitlines(), 1):
+        text = raw.strip()
+        if not text or text.startswith("#"):
+            continue
+        if said := _SAID.fullmatch(text):
+            yield _Line(number, text, Side(said[1]), said[3] or "", bool(said[2]))
+        elif waiting := _WAIT.fullmatch(text):
+            yield _Wait(number, float(waiting[1]))
+        elif text == "<tls>":
+            yield _StartTLS(number)
+        elif text in _FAULTS:
+            yield _Strike(number, _FAULTS[text])
+        else:
+            raise ValueError(f"line {number} of the transcript is none: {text}")
+
+
+def _no_tls() -> TLSLayer:
+    raise ValueError("the transcript has <tls>, and nothing was given to make it")
+
+
+# --- The peer --------------------------------------------------------------------------------
+
+
+class ScriptedPeer:
+    """Plays one side of a transcript, and is the other side's end of the stream: a `Stream`.
+
+    `plays`: whose lines it says; it hears the other's, and raises TranscriptError where they are
+    not as written. `tls`: makes its layer where TLS begins. `clock`: what its delays go by. `cut`
+    and `delay`: what becomes of its octets on their way. `faults`: what strikes behind so many
+    octets that it has said in clear. `heard`: all that the other side has said, in clear.
+
+    When the conversation is over, call `finish()`. Raises ValueError for a line that is none.
+    """
+
+    def __init__(
+        self,
+        transcript: str,
+        *,
+        plays: Side = Side.SERVER,
+        tls: Callable[[], TLSLayer] = _no_tls,
+        clock: Clock | None = None,
+        cut: Cut = whole,
+        delay: float = 0.0,
+        faults: Iterable[tuple[int, Fault]] = (),
+    ) -> None:
+        self.transcript = transcript
+        self.clock = clock or Clock()
+        self.faults = tuple(faults)
+        self.heard = bytearray()
+        self._plays = plays
+        self._tls = tls
+        self._layer: TLSLayer | None = None
+        self._steps = deque(_steps(transcript))
+        self._unread = bytearray()
+        self._played = False  # to its end, by nobody's fault
+        self._hung_up = False  # the other side has
+        self._course = Course(self.clock)
+        self._course.cut = cut
+        self._course.delay = delay
+        for after, fault in self.faults:
+            self._course.strike_after(after, fault)
+
+    def with_fault(self, *, after: int, fault: Fault) -> Self:
+        """Return a peer that begins anew and has this fault, too, behind so many octets."""
+        return type(self)(
+            self.transcript,
+            plays=self._plays,
+            tls=self._tls,
+            clock=self.clock,
+            cut=self._course.cut,
+            delay=self._course.delay,
+            faults=(*self.faults, (after, fault)),
+        )
+
+    def __repr__(self) -> str:
+        faults = ", ".join(f"{fault.value} after {after} octets" for after, fault in self.faults)
+        return f"<{type(self).__name__}: {faults or 'no fault'}>"
+
+    # --- The other side's end of the stream --------------------------------------------------
+
+    @property
+    def arrives(self) -> float:
+        """The moment at which there is something to read; inf: nothing is on its way."""
+        self._play()
+        return self._course.arrives
+
+    def write(self, data: Octets) -> None:
+        """Let the peer hear `data`. Raises TranscriptError, and OSError as a fault says."""
+        self._check_open()
+        self._play()
+        self._course.check_writable()
+        if self._course.stopped is None or self._played:
+            self._hear(bytes(data))
+
+    def read(self, maximum: int = 65_536) -> bytes | None:
+        """Take what has arrived, b"" at the end; None: nothing yet. Raises OSError.
+
+        Raises TranscriptError if nothing will come because it is the other side's turn.
+        """
+        self._check_open()
+        if self.arrives == inf and self._course.stopped is None:
+            raise self._wrong(self._steps[0], "waits")
+        return self._course.take(maximum)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._hung_up = True
+
+    def finish(self) -> None:
+        """Make sure that all was played, and that the other side has said no more.
+
+        Raises TranscriptError. Where a fault has ended the conversation there is nothing to see.
+        """
+        self._play()
+        if self._steps and self._course.stopped is None:
+            raise self._wrong(self._steps[0], "has not come so far")
+        if self._played and self._unread:
+            raise TranscriptError(f"behind the transcript {self._other} says {self._unread!r}")
+
+    def _check_open(self) -> None:
+        if self._hung_up:
+            raise ConnectionAbortedError(errno.ECONNABORTED, "this end has been closed")
+
+    # --- Playing -----------------------------------------------------------------------------
+
+    def _play(self) -> None:
+        """Go on in the transcript until the other side is to speak."""
+        while self._course.stopped is None:
+            if not self._steps:
+                self._end()
+            elif not self._take(self._steps[0]):
+                break
+            else:
+                self._steps.popleft()
+
+    def _take(self, step: _Step) -> bool:
+        """Play one step; return whether it is done."""
+        match step:
+            case _Line() if step.speaker is self._plays:
+                self._course.put(step.words.encode() + _CRLF)
+            case _Line():
+                return self._expect(step)
+            case _StartTLS():
+                return self._shake_hands(step)
+            case _Wait():
+                self._course.pause(step.seconds)
+            case _Strike():
+                self._course.strike(step.fault)
+            case _:
+                assert_never(step)
+        return True
+
+    def _end(self) -> None:
+        self._played = True
+        if self._layer is not None:
+            self._course.put_raw(self._layer.close())
+        self._course.strike(Fault.DROP)
+
+    def _hear(self, data: bytes) -> None:
+        try:
+            clear = data if self._layer is None else self._layer.receive_data(data)
+        except TLSError:
+            self._course.strike(Fault.DROP)
+            return
+        self._note(clear)
+        self._play()
+
+    def _note(self, clear: bytes) -> None:
+        self.heard += clear
+        self._unread += clear
+
+    def _expect(self, step: _Line) -> bool:
+        """Match the line, if it is there."""
+        while (end := self._unread.find(_CRLF)) >= 0:
+            line = bytes(self._unread[:end])
+            del self._unread[: end + len(_CRLF)]
+            if step.matches(line):
+                return True
+            if not step.any_before:
+                raise self._wrong(step, f"says {line!r}")
+        return False
+
+    # --- TLS ---------------------------------------------------------------------------------
+
+    def _shake_hands(self, step: _StartTLS) -> bool:
+        if self._layer is None:
+            if self._unread:
+                raise self._wrong(step, f"says {bytes(self._unread)!r}")
+            self._layer = self._tls()
+        try:
+            complete = self._layer.handshake()
+        except TLSError:
+            self._course.put_raw(self._layer.data_to_send())  # the alert: why
+            self._course.strike(Fault.DROP)
+            return False
+        self._course.put_raw(self._layer.data_to_send())
+        if complete:
+            self._course.seal = self._layer.encrypt
+            self._note(self._layer.receive_data(b""))
+        return complete
+
+    # --- What is wrong -----------------------------------------------------------------------
+
+    @property
+    def _other(self) -> str:
+        return "the client" if self._plays is Side.SERVER else "the server"
+
+    def _wrong(self, step: _Step, what: str) -> TranscriptError:
+        lines = [
+            f"{'>>>' if number == step.number else '   '} {line.strip()}"
+            for number, line in enumerate(self.transcript.splitlines(), 1)
+        ]
+        return TranscriptError(
+            f"{self._other} {what}, in line {step.number} of the transcript, "
+            "where this was to come:\n" + "\n".join(lines)
+        )
+
+
+def faults_everywhere(
+    transcript: str,
+    *,
+    plays: Side = Side.SERVER,
+    tls: Callable[[], TLSLayer] = _no_tls,
+    faults: Iterable[Fault] = Fault,
+) -> Iterator[ScriptedPeer]:
+    """Yield the peer with each of the faults, behind each octet that it says.
+
+    Only a server says 421, and only where a line begins.
+    """
+    said = [
+        len(step.words.encode()) + len(_CRLF)
+        for step in _steps(transcript)
+        if isinstance(step, _Line) and step.speaker is plays
+    ]
+    beginnings = list(accumulate(said, initial=0))
+    for fault in faults:
+        points: Iterable[int] = range(beginnings[-1] + 1)
+        if fault is Fault.CLOSING:
+            points = beginnings if plays is Side.SERVER else ()
+        for after in points:
+            yield ScriptedPeer(transcript, plays=plays, tls=tls, faults=[(after, fault)])

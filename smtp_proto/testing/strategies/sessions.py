@@ -1,0 +1,368 @@
+"""Whole sessions with a server, or with a client, that is under test.
+
+Knows what is legal when: the engine is the judge. Must not know whose server or client it is.
+
+Subclass a machine, say how octets get to yours and back, and run its `TestCase`. What breaks the
+protocol is raised as SessionError or RemoteProtocolError, and hypothesis shows the shortest
+session that does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+
+from smtp_proto.engine import (
+    NEED_DATA,
+    ClientConnection,
+    CommandReceived,
+    CommandRefused,
+    ConnectionEnded,
+    ContentReceived,
+    Protocol,
+    ReplyReceived,
+    ServerConnection,
+    ServerEvent,
+    Signal,
+    State,
+    legal,
+    move_of,
+)
+from smtp_proto.testing.strategies.octets import splits
+from smtp_proto.testing.strategies.values import (
+    commands,
+    content,
+    forward_paths,
+    replies,
+    reverse_paths,
+)
+from smtp_proto.wire import (
+    NULL_REVERSE_PATH,
+    POSTMASTER,
+    Command,
+    Data,
+    Ehlo,
+    Expn,
+    Helo,
+    Help,
+    Lhlo,
+    Limits,
+    Mail,
+    Noop,
+    Quit,
+    Rcpt,
+    ReceiveBuffer,
+    Reply,
+    ReplyReader,
+    Rset,
+    Vrfy,
+)
+
+
+class SessionError(AssertionError):
+    """What is under test has broken the protocol."""
+
+
+def _require(fine: object, what_is_wrong: str) -> None:
+    if not fine:
+        raise SessionError(what_is_wrong)
+
+
+class _Machine(RuleBasedStateMachine):
+    """How the octets of a session go to and fro. Override these three, and perhaps `disconnect`.
+
+    A ConnectionError means that what is under test has ended the connection.
+    """
+
+    protocol = Protocol.SMTP
+    """What the other side speaks."""
+
+    def connect(self) -> None:
+        """Begin a session on a fresh connection."""
+        raise NotImplementedError
+
+    def send(self, octets: bytes) -> None:
+        """Give these octets to what is under test; they may be any part of a line."""
+        raise NotImplementedError
+
+    def receive(self) -> bytes:
+        """Wait for octets from what is under test; b"": it has ended the connection."""
+        raise NotImplementedError
+
+    def disconnect(self) -> None:
+        """End the connection. It may have been ended by the other side."""
+
+    def teardown(self) -> None:
+        """End the connection that is open last."""
+        self.disconnect()
+
+    def _send_in_pieces(self, data: st.DataObject, octets: bytes) -> None:
+        pieces = data.draw(splits(octets), label="octets")
+        with suppress(ConnectionError):  # then the end is there to be received
+            for piece in pieces:
+                self.send(piece)
+
+    def _receive(self) -> bytes:
+        try:
+            return self.receive()
+        except ConnectionError:
+            return b""
+
+
+class ClientMachine(_Machine):
+    """A client, for a server that is under test.
+
+    It says what is legal, in pieces, alone or pipelined; and what is out of order, which a server
+    has to refuse and otherwise ignore. Each command must get one reply, and lead where that reply
+    says: what is legal there must not be refused as out of order.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begin()
+
+    def _begin(self) -> None:
+        self.connect()
+        self.engine = ClientConnection(protocol=self.protocol)
+        self._hear(1)
+
+    # --- What is said ------------------------------------------------------------------------
+
+    @precondition(lambda self: self._may_command())
+    @rule(data=st.data())
+    def say(self, data: st.DataObject) -> None:
+        """A command that is legal now."""
+        kinds = [kind for kind in _KINDS if self.engine.can_send(_EXAMPLES[kind])]
+        self._ask(data, [data.draw(_command(data.draw(st.sampled_from(kinds))), label="command")])
+
+    @precondition(
+        lambda self: self._may_command() and self.engine.can_send(Mail(NULL_REVERSE_PATH))
+    )
+    @precondition(lambda self: self.engine.capabilities.pipelining)
+    @rule(data=st.data(), recipients=st.integers(1, 3), reset=st.booleans())
+    def pipeline(self, data: st.DataObject, recipients: int, reset: bool) -> None:
+        """The beginning of a transaction, in one flight. RFC 2920 3.1"""
+        kinds = [Mail, *[Rcpt] * recipients, *[Rset] * reset]
+        self._ask(data, [data.draw(_command(kind), label="command") for kind in kinds])
+
+    @precondition(lambda self: self.engine.can_send(Data()))
+    @rule(data=st.data(), octets=content())
+    def deliver(self, data: st.DataObject, octets: bytes) -> None:
+        """DATA, and the content if the server wants it."""
+        self._ask(data, [Data()])
+        if self.engine.state is State.DATA:
+            encoded = self.engine.send_content(octets) + self.engine.end_content()
+            self._send_in_pieces(data, encoded)
+            self._hear(self.engine.outstanding)
+
+    @precondition(lambda self: self._may_command())
+    @rule(data=st.data())
+    def say_out_of_order(self, data: st.DataObject) -> None:
+        """A command that is not legal now: it must be refused, and nothing else. RFC 5321 4.1.4"""
+        kinds = [kind for kind in _IN_ORDER if self._out_of_order(kind)]
+        command = data.draw(_command(data.draw(st.sampled_from(kinds))), label="command")
+        self._send_in_pieces(data, command.encode())
+        reply = self._hear_one()
+        _require(
+            reply.transient or reply.permanent,
+            f"{command} was answered by {reply} in the state {self.engine.state.name}",
+        )
+
+    @precondition(lambda self: self._may_command())
+    @rule(data=st.data(), length=st.integers(600, 20_000))
+    def say_too_much(self, data: st.DataObject, length: int) -> None:
+        """A line that is too long: one reply, whatever it says. RFC 5321 4.5.3.1.4"""
+        self._send_in_pieces(data, b"NOOP " + b"x" * length + b"\r\n")
+        self._hear_one()
+
+    @precondition(lambda self: self.engine.can_send(Quit()))
+    @rule()
+    def quit(self) -> None:
+        """QUIT, behind which there is nothing but the end."""
+        self.send(self.engine.send(Quit()))
+        self._hear_one(last=True)
+        said = self._receive()
+        _require(not said, f"behind the reply to QUIT the server says {said!r}")
+
+    @precondition(lambda self: self.engine.finished)
+    @rule()
+    def begin_again(self) -> None:
+        """Another session."""
+        self.disconnect()
+        self._begin()
+
+    # --- What is heard -----------------------------------------------------------------------
+
+    def _may_command(self) -> bool:
+        return self.engine.can_send(Noop())
+
+    def _out_of_order(self, kind: type[Command]) -> bool:
+        state = self.engine.state
+        # Some servers take the content for nobody, to drop it.  RFC 2920 3.1
+        hasty = state is State.MAIL and kind is Data
+        return not hasty and not legal(state, move_of(_EXAMPLES[kind]))
+
+    def _ask(self, data: st.DataObject, asked: list[Command]) -> None:
+        octets = b"".join(map(self.engine.send, asked))
+        self._send_in_pieces(data, octets)
+        for event in self._hear(len(asked)):
+            _require(
+                event.reply.code != 503 or len(asked) > 1,
+                f"{event.command} is legal in this state, and answered by {event.reply}",
+            )
+
+    def _hear(self, count: int) -> list[ReplyReceived]:
+        """Hear so many replies and no more, unless the last one ends the session."""
+        heard: list[ReplyReceived] = []
+        while len(heard) < count and not self.engine.finished:
+            event = self.engine.next_event()
+            if isinstance(event, ReplyReceived):
+                heard.append(event)
+            else:
+                self.engine.receive_data(self._receive_some())
+        if not self.engine.finished:
+            self.engine.next_event()  # raises if there is more: nothing has asked for it
+        return heard
+
+    def _hear_one(self, *, last: bool = False) -> Reply:
+        """Hear one reply and no more. The engine hears of it only if it is the `last`, or 421."""
+        buffer = ReceiveBuffer()
+        reader = ReplyReader(Limits())
+        octets = b""
+        while (reply := reader.read(buffer)) is None:
+            octets += (received := self._receive_some())
+            buffer.feed(received)
+        _require(not len(buffer), f"one command, and more than one reply: {octets!r}")
+        if last or reply.code == 421:
+            self.engine.receive_data(octets)
+            self._hear(1)
+        return reply
+
+    def _receive_some(self) -> bytes:
+        octets = self._receive()
+        _require(octets, f"the server hung up in the state {self.engine.state.name}")
+        return octets
+
+
+_EXAMPLES: Mapping[type[Command], Command] = {
+    Ehlo: Ehlo("client.example"),
+    Helo: Helo("client.example"),
+    Lhlo: Lhlo("client.example"),
+    Mail: Mail(NULL_REVERSE_PATH),
+    Rcpt: Rcpt(POSTMASTER),
+    Data: Data(),
+    Rset: Rset(),
+    Vrfy: Vrfy("someone"),
+    Expn: Expn("list"),
+    Help: Help(),
+    Noop: Noop(),
+}
+# Some more often than others, so that most sessions come to content.
+_KINDS = (*(kind for kind in _EXAMPLES if kind is not Data), *[Ehlo, Lhlo, Mail, Rcpt] * 4)
+_IN_ORDER = (Mail, Rcpt, Data)
+
+
+def _command(kind: type[Command]) -> st.SearchStrategy[Command]:
+    """Return commands of a class that every server understands: without parameters, in ASCII."""
+    if kind is Mail:
+        return st.builds(Mail, reverse_paths(ascii_only=True))
+    if kind is Rcpt:
+        return st.builds(Rcpt, forward_paths(ascii_only=True))
+    if kind in (Ehlo, Helo, Lhlo):
+        return commands(kind)
+    return st.just(_EXAMPLES[kind])
+
+
+class ServerMachine(_Machine):
+    """A server, for a client that is under test.
+
+    It answers as it likes: yes, no, later, or 421, with any text and in pieces. Whatever the client
+    says must be legal at that moment, and it must wait for the reply unless it may pipeline.
+
+    `keywords`: what the reply to EHLO or LHLO offers; each session has some of them. Nothing is
+    played of STARTTLS and AUTH: do not offer them.
+    """
+
+    keywords: Sequence[str] = ("PIPELINING", "8BITMIME", "SIZE 1000000", "CHUNKING", "DSN")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begin()
+
+    def _begin(self) -> None:
+        self.connect()
+        self.engine = ServerConnection(protocol=self.protocol)
+        self._event: ServerEvent | None = None  # None: the greeting is due
+        self._ended = False
+
+    @precondition(lambda self: not self._over())
+    @rule(data=st.data(), temper=st.sampled_from([2, 2, 2, 2, 4, 5, 421]))
+    def answer(self, data: st.DataObject, temper: int) -> None:
+        """A reply to what the client has said last."""
+        reply = data.draw(self._replies(temper), label="reply")
+        self._send_in_pieces(data, self.engine.send_reply(reply))
+        if not self.engine.finished:
+            self._listen()
+
+    @precondition(lambda self: self._over())
+    @rule()
+    def begin_again(self) -> None:
+        """Another session."""
+        self.disconnect()
+        self._begin()
+
+    def _over(self) -> bool:
+        return self._ended or self.engine.finished
+
+    def _replies(self, temper: int) -> st.SearchStrategy[Reply]:
+        """Replies to the event, of this temper: the first digit of a code, or 421."""
+        event = self._event
+        if temper == 421:
+            return replies(st.just(421))
+        if temper != 2 or isinstance(event, CommandRefused):
+            return replies(st.integers(400, 599).filter(lambda code: code != 421))
+        if not isinstance(event, CommandReceived):
+            return replies(st.just(220 if event is None else 250))
+        match event.command:
+            case Ehlo() | Lhlo():
+                subsets = st.lists(st.sampled_from(self.keywords), unique=True)
+                return subsets.map(lambda chosen: Reply(250, ("server.example", *chosen)))
+            case Data():
+                return replies(st.just(354))
+            case Quit():
+                return replies(st.just(221))
+            case _:
+                return replies(st.integers(200, 299))
+
+    def _listen(self) -> None:
+        """Wait for the next thing that wants a reply, or for the end."""
+        in_flight = self.engine.unread > 0
+        while True:
+            event = self.engine.next_event()
+            if event is NEED_DATA:
+                self._hear(self._receive())
+            elif isinstance(event, ConnectionEnded):
+                self._ended = True
+                return
+            elif not isinstance(event, ContentReceived):
+                break
+        if isinstance(event, Signal):
+            return  # LMTP: another reply to the same
+        _require(
+            in_flight or not isinstance(event, CommandRefused),
+            f"the client said what is not legal in the state {self.engine.state.name}: {event}",
+        )
+        _require(
+            not self.engine.unread or self.engine.capabilities.pipelining,
+            f"the client has not waited for the reply to {event}",
+        )
+        self._event = event
+
+    def _hear(self, octets: bytes) -> None:
+        if octets:
+            self.engine.receive_data(octets)
+        else:
+            self.engine.receive_eof()

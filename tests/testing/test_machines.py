@@ -1,0 +1,184 @@
+"""The machines, against servers and clients that are right, and against some that are not."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
+
+from smtp_proto.engine import Protocol, RemoteProtocolError
+from smtp_proto.testing.strategies import ClientMachine, ServerMachine, SessionError
+from tests.testing.machines import Aiosmtpd, OurClient, OurServer, Smtplib
+
+SETTINGS = settings(
+    max_examples=15,
+    stateful_step_count=20,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+FINDING = settings(
+    SETTINGS, max_examples=300, derandomize=True, phases=[Phase.generate], database=None
+)
+
+# --- Right -----------------------------------------------------------------------------------
+
+
+class OurLMTPServer(OurServer):
+    protocol = Protocol.LMTP
+
+
+class OurLMTPClient(OurClient):
+    protocol = Protocol.LMTP
+
+
+@pytest.mark.parametrize(
+    "machine", [OurServer, OurLMTPServer, OurClient, OurLMTPClient, Aiosmtpd, Smtplib]
+)
+def test_what_keeps_to_the_protocol_is_not_blamed(machine: type[RuleBasedStateMachine]) -> None:
+    run_state_machine_as_test(machine, settings=SETTINGS)
+
+
+@pytest.mark.parametrize("machine", [ClientMachine, ServerMachine])
+def test_how_octets_get_there_is_for_the_subclass_to_say(
+    machine: type[ClientMachine | ServerMachine],
+) -> None:
+    for method in (machine.connect, machine.receive):
+        with pytest.raises(NotImplementedError):
+            method(object.__new__(machine))
+    with pytest.raises(NotImplementedError):
+        machine.send(object.__new__(machine), b"")
+
+
+# --- Servers that are wrong ------------------------------------------------------------------
+
+
+class SaysTwoThings(OurServer):
+    """Two replies to one command."""
+
+    def receive(self) -> bytes:
+        octets = super().receive()
+        return octets + b"250 And more\r\n" if octets.startswith(b"250 ") else octets
+
+
+class AcceptsAnything(OurServer):
+    """What is out of order, too."""
+
+    def receive(self) -> bytes:
+        return super().receive().replace(b"503 5.5.1 Bad", b"250 2.5.1 Bad")
+
+
+class SaysTwoThingsOutOfOrder(OurServer):
+    def receive(self) -> bytes:
+        return super().receive().replace(b"503 5.5.1 Bad", b"503 No\r\n503 Bad")
+
+
+class RefusesWhatIsLegal(OurServer):
+    """NOOP is not welcome in a transaction."""
+
+    def receive(self) -> bytes:
+        return super().receive().replace(b"252 ", b"503 ")
+
+
+class HangsUp(OurServer):
+    def receive(self) -> bytes:
+        octets = super().receive()
+        return b"" if octets.startswith(b"252") else octets
+
+
+class BreaksOff(OurServer):
+    def receive(self) -> bytes:
+        octets = super().receive()
+        if octets.startswith(b"252"):
+            raise ConnectionResetError
+        return octets
+
+
+class ForgetsTheTransaction(OurServer):
+    """When it refuses DATA."""
+
+    def receive(self) -> bytes:
+        octets = super().receive()
+        if octets.startswith(b"354"):
+            self.send(b"RSET\r\n.\r\n")
+            super().receive()
+            return b"451 Later\r\n"
+        return octets
+
+
+class GoesOnBehindQuit(OurServer):
+    def connect(self) -> None:
+        super().connect()
+        self.last = False
+
+    def receive(self) -> bytes:
+        octets = super().receive()
+        if self.last and not octets:
+            return b"250 Still here\r\n"
+        self.last = octets.startswith(b"221")
+        return octets
+
+
+@pytest.mark.parametrize(
+    ("machine", "error", "what"),
+    [
+        (SaysTwoThings, (RemoteProtocolError, SessionError), "in answer to nothing|more than one"),
+        (AcceptsAnything, SessionError, "was answered by 250 2.5.1 Bad"),
+        (SaysTwoThingsOutOfOrder, SessionError, "one command, and more than one reply"),
+        (RefusesWhatIsLegal, SessionError, "is legal in this state, and answered by 503"),
+        (HangsUp, SessionError, "the server hung up in the state "),
+        (BreaksOff, SessionError, "the server hung up in the state "),
+        (ForgetsTheTransaction, SessionError, "answered by 503|answered by 250 .* in the state"),
+        (GoesOnBehindQuit, SessionError, "behind the reply to QUIT the server says b'250"),
+    ],
+)
+def test_a_server_that_breaks_the_protocol_is_blamed(
+    machine: type[ClientMachine], error: type[Exception], what: str
+) -> None:
+    with pytest.raises(error, match=what):
+        run_state_machine_as_test(machine, settings=FINDING)
+
+
+# --- Clients that are wrong ------------------------------------------------------------------
+
+
+class DoesNotWait(OurClient):
+    """It pipelines where nobody has offered that."""
+
+    keywords = ("8BITMIME",)
+
+    def receive(self) -> bytes:
+        octets = super().receive()
+        return octets + b"NOOP\r\n" if octets.startswith(b"MAIL") else octets
+
+
+class ForgetsTheSender(OurClient):
+    keywords = ("8BITMIME",)
+
+    def receive(self) -> bytes:
+        octets = super().receive()
+        return b"RCPT TO:<b@example.net>\r\n" if octets.startswith(b"MAIL") else octets
+
+
+class GoesAway(OurClient):
+    """In the middle of the content."""
+
+    keywords = ("8BITMIME",)
+
+    def receive(self) -> bytes:
+        octets = super().receive()
+        return b"" if octets.startswith(b"Subject") else octets
+
+
+@pytest.mark.parametrize(
+    ("machine", "error", "what"),
+    [
+        (DoesNotWait, SessionError, "the client has not waited for the reply to .*Mail"),
+        (ForgetsTheSender, SessionError, "said what is not legal in the state READY"),
+        (GoesAway, RemoteProtocolError, "the connection was lost in the state DATA"),
+    ],
+)
+def test_a_client_that_breaks_the_protocol_is_blamed(
+    machine: type[ServerMachine], error: type[Exception], what: str
+) -> None:
+    with pytest.raises(error, match=what):
+        run_state_machine_as_test(machine, settings=FINDING)
