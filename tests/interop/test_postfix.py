@@ -91,7 +91,7 @@ def visit(server: Postfix, result: SendResult) -> Visit:
 # --- messages ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("security", Security, ids=lambda security: security.value)
+@pytest.mark.parametrize("security", PORTS, ids=lambda security: security.value)
 async def test_the_messages_of_the_demo_arrive_as_they_were_sent(
     world: World,
     connect: Connect,

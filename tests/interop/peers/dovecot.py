@@ -1,0 +1,193 @@
+"""Dovecot: its LMTP server, and its submission server, which hands on to another server.
+
+Knows how to configure, start and end them. Must not know what is sent to them.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from string import Template
+
+from tests.interop.peers.aiosmtpd import aiosmtpd
+from tests.interop.peers.postfix import need_dovecot
+from tests.interop.peers.running import (
+    HOST,
+    PASSWORD,
+    UNKNOWN_RECIPIENT,
+    USER,
+    Mode,
+    PeerMissing,
+    Server,
+    ServerCertificate,
+    ServerKind,
+    need_root,
+    on_free_ports,
+    own_folder,
+    running,
+    words,
+)
+
+_SERVICES = Path("/usr/lib/dovecot")
+
+
+@contextmanager
+def dovecot_submission(certificate: ServerCertificate) -> Iterator[Server]:
+    """Start Dovecot's submission server, and another one behind it, and end both."""
+    with (
+        _installed("submission", certificate) as folder,
+        aiosmtpd(certificate, relays=True) as behind,
+        on_free_ports(3, partial(_submission, folder, behind)) as server,
+    ):
+        yield server
+
+
+@contextmanager
+def dovecot_lmtp(certificate: ServerCertificate) -> Iterator[Server]:
+    """Start Dovecot's LMTP server, and end it."""
+    with (
+        _installed("lmtp", certificate) as folder,
+        on_free_ports(2, partial(_lmtp, folder)) as server,
+    ):
+        yield server
+
+
+DOVECOT_SUBMISSION = ServerKind(
+    "Dovecot submission",
+    dovecot_submission,
+    tuple(Mode),
+    keywords=words("8BITMIME BURL CHUNKING ENHANCEDSTATUSCODES PIPELINING SIZE"),
+    mechanisms=words("PLAIN LOGIN CRAM-MD5 SCRAM-SHA-1 SCRAM-SHA-256"),
+    mechanisms_in_clear=words("PLAIN LOGIN CRAM-MD5 SCRAM-SHA-1 SCRAM-SHA-256"),
+)
+DOVECOT_LMTP = ServerKind(
+    "Dovecot LMTP",
+    dovecot_lmtp,
+    (Mode.CLEAR, Mode.STARTTLS),
+    keywords=words("8BITMIME CHUNKING ENHANCEDSTATUSCODES PIPELINING"),
+    lmtp=True,
+)
+
+
+@contextmanager
+def _installed(service: str, certificate: ServerCertificate) -> Iterator[Path]:
+    """Make the folder, if the service is there."""
+    need_dovecot()
+    need_root("Dovecot")
+    if not (_SERVICES / service).exists():
+        raise PeerMissing(f"not installed: Dovecot's {service} service")
+    with own_folder(certificate) as folder:
+        for name in ("run", "mail"):
+            (folder / name).mkdir()
+        shutil.chown(folder / "mail", "mail", "mail")
+        (folder / "users").write_text(f"{USER}:{{PLAIN}}{PASSWORD}:::::\n")
+        (folder / "unknown").write_text(f"{UNKNOWN_RECIPIENT}:\n")
+        yield folder
+
+
+@contextmanager
+def _submission(folder: Path, behind: Server, ports: Sequence[int]) -> Iterator[Server]:
+    smtp, smtps, proxied = ports
+    services = _SUBMISSION.substitute(
+        folder=folder, smtp=smtp, smtps=smtps, proxied=proxied, behind=behind.ports[Mode.CLEAR]
+    )
+    with _dovecot(folder, services, (smtp, smtps)):
+        modes = {Mode.CLEAR: smtp, Mode.STARTTLS: smtp, Mode.IMPLICIT: smtps}
+        yield Server(DOVECOT_SUBMISSION.name, folder, modes, proxied, behind.mail)
+
+
+@contextmanager
+def _lmtp(folder: Path, ports: Sequence[int]) -> Iterator[Server]:
+    lmtp, proxied = ports
+    services = _LMTP.substitute(folder=folder, lmtp=lmtp, proxied=proxied)
+    with _dovecot(folder, services, (lmtp,)):
+        modes = {Mode.CLEAR: lmtp, Mode.STARTTLS: lmtp}
+        yield Server(DOVECOT_LMTP.name, folder, modes, proxied)
+
+
+@contextmanager
+def _dovecot(folder: Path, services: str, ports: Sequence[int]) -> Iterator[None]:
+    configuration = folder / "dovecot.conf"
+    configuration.write_text(_CONFIGURATION.substitute(folder=folder) + services)
+    with running(["dovecot", "-F", "-c", configuration], *((HOST, port) for port in ports)):
+        yield
+
+
+_CONFIGURATION = Template("""\
+base_dir = $folder/run
+state_dir = $folder/run
+log_path = $folder/dovecot.log
+listen = 127.0.0.1
+hostname = mail.test
+ssl = yes
+ssl_cert = <$folder/tls/chain.pem
+ssl_key = <$folder/tls/key.pem
+haproxy_trusted_networks = 127.0.0.0/8
+login_trusted_networks =
+auth_mechanisms = plain login cram-md5 scram-sha-1 scram-sha-256
+auth_failure_delay = 0
+mail_location = maildir:$folder/mail/%u
+mail_uid = mail
+mail_gid = mail
+first_valid_uid = 1
+userdb {
+  driver = static
+  args = uid=mail gid=mail home=$folder/mail/%u
+}
+# Without this socket nobody has to wait for the mistakes that tests make.
+service anvil {
+  unix_listener anvil-auth-penalty {
+    mode = 0
+  }
+}
+""")
+
+_SUBMISSION = Template("""\
+protocols = submission
+passdb {
+  driver = passwd-file
+  args = scheme=PLAIN $folder/users
+}
+submission_relay_host = 127.0.0.1
+submission_relay_port = $behind
+submission_relay_trusted = no
+submission_max_mail_size = 50M
+service submission-login {
+  inet_listener submission {
+    port = $smtp
+  }
+  inet_listener submissions {
+    port = $smtps
+    ssl = yes
+  }
+  inet_listener proxied {
+    port = $proxied
+    haproxy = yes
+  }
+}
+""")
+
+_LMTP = Template("""\
+protocols = lmtp
+# Nobody logs in here: that tells who exists.
+passdb {
+  driver = passwd-file
+  deny = yes
+  args = $folder/unknown
+}
+passdb {
+  driver = static
+  args = nopassword=y
+}
+lmtp_save_to_detail_mailbox = no
+service lmtp {
+  inet_listener lmtp {
+    port = $lmtp
+  }
+  inet_listener proxied {
+    port = $proxied
+    haproxy = yes
+  }
+}
+""")
