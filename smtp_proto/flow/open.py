@@ -230,17 +230,21 @@ def say_hello(session: Session) -> Steps[None]:
     reply = yield from session.request(Ehlo(name), Phase.EHLO)
     if reply.positive:
         return
-    if not reply.permanent or not _may_do_without_ehlo(session.settings):
+    if not reply.permanent or not _may_do_without_ehlo(session):
         raise reply_error(Phase.EHLO, "EHLO", reply)
     reply = yield from session.request(Helo(name), Phase.EHLO)  # RFC 5321 3.2
     if not reply.positive:
         raise reply_error(Phase.EHLO, "HELO", reply)
 
 
-def _may_do_without_ehlo(settings: OpenSettings) -> bool:
-    """Whether plain HELO would do: it brings neither STARTTLS nor AUTH."""
-    needs_starttls = settings.requires_tls and settings.security is not Security.IMPLICIT
-    return not needs_starttls and settings.credentials is None
+def _may_do_without_ehlo(session: Session) -> bool:
+    """Whether plain HELO would do: it brings neither STARTTLS nor AUTH.
+
+    Nor behind STARTTLS: the server had EHLO before.
+    """
+    tls_from_the_start = session.tls is not None and session.capabilities_before_tls is None
+    needs_starttls = session.settings.requires_tls and not tls_from_the_start
+    return not needs_starttls and session.settings.credentials is None
 
 
 def upgrade(session: Session) -> Steps[None]:

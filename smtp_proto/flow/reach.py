@@ -34,7 +34,9 @@ def reach(
         journal.happened(f"through {proxy.url} to {host} port {port_there}")
     if settings.proxy_header:
         yield from _announce(link, settings)
-    return link, local_address
+    # Behind a proxy the server would learn what it has no other way to know: an address of a
+    # network that may be private, and that is not the one it is connected to.
+    return link, None if settings.proxies else local_address
 
 
 def _connect(link: Link, settings: OpenSettings, host: str, port: int) -> Steps[str | None]:

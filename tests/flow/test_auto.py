@@ -207,7 +207,9 @@ def test_587_through_a_proxy_whose_rules_forbid_465(
     asked = "CONNECT mail.test:{0} HTTP/1.1\r\nHost: mail.test:{0}\r\n\r\n"
     no = Tunnel([(asked.format(465).encode(), b"HTTP/1.1 403 No\r\n\r\n")], Says())
     yes = Tunnel([(asked.format(587).encode(), b"HTTP/1.1 200 Yes\r\n\r\n")], Upgrading(serving))
-    proxied = replace(auto, proxies=(HttpConnect("proxy.test", 8080),))
+    proxied = replace(
+        auto, proxies=(HttpConnect("proxy.test", 8080),), local_hostname="[192.0.2.7]"
+    )
     _, went = succeed(proxied, no, yes)
     assert went.ways == [(465, IMPLICIT, ProxyError), (587, STARTTLS, None)]
 
@@ -307,7 +309,7 @@ def test_silence_and_then_tls_on_the_same_connection(
 
 
 def test_silence_and_then_tls_through_a_proxy(other: OpenSettings, serving: ssl.SSLContext) -> None:
-    proxied = replace(other, proxies=(Socks5("proxy.test", 1080),))
+    proxied = replace(other, proxies=(Socks5("proxy.test", 1080),), local_hostname="[192.0.2.7]")
     asked = b"\x05\x01\x00\x03\x09mail.test" + (587).to_bytes(2, "big")
     exchanges = [(b"\x05\x01\x00", b"\x05\x00"), (asked, b"\x05\x00\x00\x01" + bytes(6))]
     session, went = succeed(proxied, Tunnel(exchanges, Silent(Implicit(serving))))
@@ -619,7 +621,8 @@ def at_length(auto: OpenSettings, serving: ssl.SSLContext) -> tuple[OpenSettings
     """An opening that has every phase."""
     asked = b"\x05\x01\x00\x03\x09mail.test" + (25).to_bytes(2, "big")
     exchanges = [(b"\x05\x01\x00", b"\x05\x00"), (asked, b"\x05\x00\x00\x01" + bytes(6))]
-    server = Tunnel(exchanges, Encrypted(serving, GO, SECURE + AUTH + "S: 235 2.7.0 welcome\n"))
+    clear, secure = (text.replace("192.0.2.7", "127.0.0.1") for text in (GO, SECURE))
+    server = Tunnel(exchanges, Encrypted(serving, clear, secure + AUTH + "S: 235 2.7.0 welcome\n"))
     proxied = replace(auto, port=25, proxies=(Socks5("proxy.test", 1080),), credentials=ALICE)
     return replace(proxied, timeouts=BY_THE_CLOCK), Dripping(server)
 

@@ -35,6 +35,7 @@ from smtp_proto.flow.session import Session
 from smtp_proto.flow.simple import expand, help_, noop, reset, verify
 from smtp_proto.flow.timeouts import Phase, Timeouts
 from smtp_proto.flow.tls import no_tls
+from smtp_proto.proxy import Socks5
 from smtp_proto.sasl import AnonymousCredentials, Credentials, Policy, TokenCredentials
 from smtp_proto.wire import Limits, Reply, WireError
 from tests.flow.scripted import CLEAR, Transcript, opened, play, settings
@@ -102,6 +103,23 @@ def test_the_name_is_the_literal_of_the_local_address(address: str | None, liter
     action = flow.next_action()
     assert isinstance(action, Send)
     assert bytes(action.data) == f"EHLO {literal}\r\n".encode()
+
+
+def test_behind_a_proxy_the_local_address_is_not_told() -> None:
+    flow = OpenSession(settings(proxies=(Socks5("proxy.test", 1080),)))
+    said = b""
+    answers = [b"\x05\x00", b"\x05\x00\x00\x01" + bytes(6) + b"220 x\r\n"]
+    while b"EHLO" not in said:
+        match flow.next_action():
+            case Connect():
+                flow.connected("192.0.2.7")
+            case Send(data):
+                said += bytes(data)
+            case Receive():
+                flow.receive_data(answers.pop(0))
+            case action:
+                raise AssertionError(action)
+    assert said.endswith(b"EHLO [127.0.0.1]\r\n")
 
 
 def test_a_name_of_ones_own() -> None:

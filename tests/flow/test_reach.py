@@ -52,7 +52,8 @@ E = TypeVar("E", bound=SMTPError)
 PROXY = "proxy.test"
 HOST = "mail.test"
 CANARY = "canary-1b9a"
-HELLO = "S: 220 mail.test ESMTP\nC: EHLO [192.0.2.7]\nS: 250 mail.test\n"
+DIRECT = "S: 220 mail.test ESMTP\nC: EHLO [192.0.2.7]\nS: 250 mail.test\n"
+HELLO = DIRECT.replace("192.0.2.7", "127.0.0.1")  # no proxy lets the local address be seen
 SIZES = st.lists(st.integers(1, 9), max_size=60)
 
 ADDRESS = b"\xc6\x33\x64\x09"  # 198.51.100.9
@@ -613,7 +614,7 @@ class Headed(Says):
 def test_the_proxy_header_comes_before_tls(
     inner: ssl.SSLContext, tls: ClientTLSFactory, header: bytes, proxied: bool
 ) -> None:
-    inside = Transcript(HELLO)
+    inside = Transcript(HELLO if proxied else DIRECT)
     server: Server = Headed(header, Encrypting(inner, inside))
     proxies: tuple[Proxy, ...] = ()
     if proxied:
@@ -625,7 +626,7 @@ def test_the_proxy_header_comes_before_tls(
 
 
 def test_the_proxy_header_comes_before_the_greeting() -> None:
-    inside = Transcript(HELLO)
+    inside = Transcript(DIRECT)
     opening = settings(proxy_header=HEADERS[0])
     assert play(OpenSession(opening), Headed(HEADERS[0], inside)).usable
 

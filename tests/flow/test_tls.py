@@ -215,6 +215,25 @@ def test_nothing_is_said_in_clear_but_ehlo_and_starttls(
     assert server.before.sent == b"EHLO [192.0.2.7]\r\nSTARTTLS\r\n"
 
 
+NO_EHLO = "C: EHLO [192.0.2.7]\nS: 502 what?\n"
+HELO = "C: HELO [192.0.2.7]\nS: 250 mail.test\n"
+
+
+@pytest.mark.parametrize("security", [Security.IMPLICIT, Security.AUTO])
+def test_helo_will_do_under_tls_from_the_start(
+    implicit: OpenSettings, serving: ssl.SSLContext, security: Security
+) -> None:
+    opening = replace(implicit, security=security, port=465)
+    server = Encrypted(serving, "", GREETING + NO_EHLO + HELO)
+    assert play(OpenSession(opening), server).usable
+    server.finish()
+
+
+def test_helo_will_not_do_behind_starttls(starttls: OpenSettings, serving: ssl.SSLContext) -> None:
+    with pytest.raises(PermanentError, match="EHLO was refused"):
+        play(OpenSession(starttls), Encrypted(serving, GO, NO_EHLO))
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_a_greeting_right_behind_the_handshake(
     implicit: OpenSettings, authority: trustme.CA, version: ssl.TLSVersion
