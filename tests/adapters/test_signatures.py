@@ -67,8 +67,9 @@ def test_parameters_and_results_are_the_same(blocking: type, awaiting: type) -> 
 
 @each_pair
 def test_each_is_a_context_manager_of_its_world(blocking: type, awaiting: type) -> None:
-    assert parameters(blocking.__dict__["__enter__"]) == parameters(awaiting.__dict__["__aenter__"])
-    assert parameters(blocking.__dict__["__exit__"]) == parameters(awaiting.__dict__["__aexit__"])
+    for name in ("enter", "exit"):
+        plain = inspect.getattr_static(blocking, f"__{name}__")
+        assert parameters(plain) == parameters(inspect.getattr_static(awaiting, f"__a{name}__"))
 
 
 @each_pair

@@ -1,45 +1,25 @@
-"""A client on asyncio: what a caller can ask of it.
+"""A client on asyncio: what is this world's own about it.
 
-Knows which flow does it. Must not know how a flow is carried out.
+Knows how a flow is carried out here. Must not know what a caller can ask of a client.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
-from email.message import Message
-from types import TracebackType
-from typing import ParamSpec, Self, TypeVar
+from collections.abc import Awaitable
+from typing import TypeVar
 
+from smtp_adapters.async_client import AsyncClient, with_parameters_of
 from smtp_adapters.asyncio.given import given_stream
 from smtp_adapters.asyncio.loop import Verbs, carry_out
 from smtp_adapters.asyncio.stream import Stream
-from smtp_adapters.client import Client, farewell
-from smtp_adapters.client_settings import as_credentials
-from smtp_adapters.content import NO_PIECES, AnyAsyncContent, AsyncPieces, async_source
-from smtp_adapters.message import prepare
-from smtp_proto.flow import (
-    CheckCredentials,
-    CloseSession,
-    CredentialReport,
-    Envelope,
-    Flow,
-    OpenSession,
-    SendMail,
-    SendResult,
-    Session,
-    authenticate,
-    simple,
-    start_tls,
-)
-from smtp_proto.sasl import AnyCredentials
-from smtp_proto.wire import Reply
+from smtp_adapters.content import NO_PIECES, AsyncPieces
+from smtp_proto.flow import Flow
+from smtp_proto.wire import Octets
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class SMTPClient(Client):
+class SMTPClient(AsyncClient):
     """One connection to an SMTP server, for one task at a time.
 
     Use it in an `async with` statement, which opens it and ends it in order. The parameters stand
@@ -51,153 +31,14 @@ class SMTPClient(Client):
     def _prepare(self, stream: object) -> None:
         self._stream: Verbs = Stream() if stream is None else given_stream(stream)
 
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
+    def _carry_out(self, flow: Flow[T], pieces: AsyncPieces = NO_PIECES) -> Awaitable[T]:
+        return carry_out(flow, self._stream, pieces)
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            if error is None:
-                await self.quit()
-            elif isinstance(error, Exception) and self.is_open:
-                with suppress(Exception):  # the error that is on its way says more
-                    await self._run(farewell)
-        finally:
-            await self.close()
+    def _overheard(self) -> Octets | None:
+        return self._stream.overheard()
 
-    async def open(self) -> None:
-        """Connect, start TLS and log in, as the settings say.
-
-        Raises ConnectError, TLSError, AuthenticationError, ReplyError, or what any call may raise:
-        ConnectionLost, SMTPTimeout, ProtocolViolation.
-        """
-        with self._turn:
-            self._require_closed()
-            try:
-                flow = OpenSession(self._settings, self._journal())
-                self._begin(await carry_out(flow, self._stream))
-            except BaseException:
-                await self._close()
-                raise
-
-    async def start_tls(self) -> None:
-        """Start TLS now; for security MANUAL.
-
-        Raises CapabilityMissing where the server does not offer it, which leaves the connection as
-        it was; TLSError or what any call may raise.
-        """
-        await self._run(start_tls)
-
-    async def authenticate(self, auth: tuple[str, str] | AnyCredentials | None = None) -> None:
-        """Log in now, with `auth` or what the client was built with; for security MANUAL.
-
-        Raises AuthenticationError. Where the server has said no, another login may be tried.
-        """
-        credentials = as_credentials(auth)
-        await self._run(lambda session: authenticate(session, credentials))
-
-    async def check_credentials(self) -> CredentialReport:
-        """Connect, start TLS, log in and end the session; no mail is sent.
-
-        Raises no SMTPError: the report has it, and is true where the login succeeded. Raises
-        ValueError for security MANUAL, and LocalProtocolError where this client is open.
-        """
-        with self._turn:
-            self._require_closed()
-            flow = CheckCredentials(self._settings, self._journal())
-            try:
-                return await carry_out(flow, self._stream)
-            finally:
-                await self._close()
-
-    async def send_message(
-        self,
-        message: Message,
-        *,
-        sender: str | None = None,
-        recipients: Sequence[str] | None = None,
-    ) -> SendResult:
-        """Send a message to those whom its header fields name, or to `recipients`.
-
-        Raises what `send()` raises, and ValueError where the fields leave doubt about who is meant.
-        """
-        prepared = prepare(message, sender, recipients)
-        return await self.send(prepared.envelope, prepared.content)
-
-    async def send(self, envelope: Envelope, content: AnyAsyncContent) -> SendResult:
-        """Send content, header and all, to the recipients of an envelope.
-
-        `content`: octets, a binary file, or an iterable of octets, which may be asynchronous;
-        others have to wait while a file is read. Line ends are made CRLF.
-
-        Raises SenderRefused, RecipientsRefused or ContentRefused: nothing was delivered;
-        CapabilityMissing or MessageTooLarge: nothing was sent; DeliveryInDoubt: nobody knows. One
-        refused recipient among others is no error: see the result.
-        """
-        whole, size, pieces = async_source(content)
-        return await self._run(
-            lambda session: SendMail(session, envelope, whole, size=size), pieces
-        )
-
-    async def noop(self) -> Reply:
-        """Ask whether the server is still there. Raises ReplyError if it refuses, as all these."""
-        return await self._run(simple.noop)
-
-    async def reset(self) -> Reply:
-        """Have the server forget what it knows of a mail transaction."""
-        return await self._run(simple.reset)
-
-    async def verify(self, string: str) -> Reply:
-        """Ask whether a user or mailbox exists. Servers often answer 252: it may be."""
-        return await self._run(lambda session: simple.verify(session, string))
-
-    async def expand(self, string: str) -> Reply:
-        """Ask who is on a mailing list."""
-        return await self._run(lambda session: simple.expand(session, string))
-
-    async def help(self, topic: str = "") -> Reply:
-        """Ask for help."""
-        return await self._run(lambda session: simple.help_(session, topic))
-
-    async def quit(self) -> None:
-        """End the session in order, and close the connection. Does nothing if there is none."""
-        if self.is_open:
-            await self._run(CloseSession)
-
-    async def close(self) -> None:
-        """Close the connection at once, without a word. Does nothing if there is none."""
-        await self._close()
-
-    async def _run(
-        self, flow_for: Callable[[Session], Flow[T]], pieces: AsyncPieces = NO_PIECES
-    ) -> T:
-        with self._turn:
-            session = self._session()
-            heard = self._stream.overheard()
-            if heard is not None:
-                session.hear(heard)
-            try:
-                return await carry_out(flow_for(session), self._stream, pieces)
-            finally:
-                if not session.usable:
-                    await self._close()
-
-    async def _close(self) -> None:
-        self._is_open = False
-        await self._stream.close()
+    def _close_stream(self) -> Awaitable[None]:
+        return self._stream.close()
 
 
-def _with_parameters_of(make: Callable[P, SMTPClient]) -> Callable[P, Awaitable[CredentialReport]]:
-    async def check_credentials(*arguments: P.args, **settings: P.kwargs) -> CredentialReport:
-        """What `SMTPClient.check_credentials()` does, with the parameters of SMTPClient."""
-        return await make(*arguments, **settings).check_credentials()
-
-    return check_credentials
-
-
-check_credentials = _with_parameters_of(SMTPClient)
+check_credentials = with_parameters_of(SMTPClient)
