@@ -147,7 +147,8 @@ class Login:
                     self._identity = _identity_in(step)
                     answer = yield from self._questions.about_login(step)
                     if isinstance(answer, Reply):
-                        return self._failed(mechanism, answer, str(answer))
+                        # Not its text, which the application may have made of the password.
+                        return self._failed(mechanism, answer, f"the answer was {answer.code}")
                     step = mechanism.answer(answer)
 
     def _failed(self, mechanism: ServerMechanism, reply: Reply, why: str) -> Reply:
