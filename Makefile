@@ -10,6 +10,8 @@
 #   make fuzz       fuzzing by chance, FUZZ_SECONDS for all harnesses together
 #   make fuzz-guided  coverage-guided, with atheris (Linux), FUZZ_SECONDS for each harness
 #   make docs       makes anew what the docs show of the code
+#   make mutation   breaks the code in many places and sees whether a test notices (an hour)
+#   make peers      docs/peers.md, from a run of the tests with real servers and proxies
 #   make clean      takes away everything that the above made
 #
 # Another interpreter: make demo PYTHON=python3.13
@@ -17,12 +19,13 @@
 PYTHON ?= python3
 FUZZ_SECONDS ?= 60
 BENCH_OPTIONS ?=
+MUTATION_OPTIONS ?=
 
 VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 TEST_VENV = .venv-test-$(VERSION)
 PYTEST = $(TEST_VENV)/bin/python -m pytest -q
 
-.PHONY: demo test test-one test-rest check coverage bench fuzz fuzz-guided docs clean python
+.PHONY: demo test test-one test-rest check coverage bench fuzz fuzz-guided docs mutation peers clean python
 
 demo: .venv-demo/ready
 	@.venv-demo/bin/smtp-proto demo
@@ -50,6 +53,7 @@ check: .venv-dev/ready
 	.venv-dev/bin/python -m tools.state_diagram --check
 	.venv-dev/bin/python -m tools.rfc_index --check
 	.venv-dev/bin/python -m tools.settings_page --check
+	.venv-dev/bin/python -m tools.musts --check
 	@$(MAKE) --no-print-directory coverage
 
 coverage: .venv-dev/ready
@@ -71,8 +75,15 @@ fuzz-guided: .venv-fuzz/ready
 
 docs: .venv-dev/ready
 	.venv-dev/bin/python -m tools.state_diagram
+	.venv-dev/bin/python -m tools.musts
 	.venv-dev/bin/python -m tools.rfc_index
 	.venv-dev/bin/python -m tools.settings_page
+
+mutation: .venv-dev/ready
+	nice .venv-dev/bin/python -m tools.mutation $(MUTATION_OPTIONS)
+
+peers: .venv-dev/ready
+	.venv-dev/bin/python -m tools.peer_matrix
 
 clean:
 	rm -rf .venv-* dist build .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

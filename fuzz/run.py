@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from fuzz.harnesses import HARNESSES, Harness
+from fuzz.harnesses import HARNESSES
+from fuzz.states import Harness
 
 HERE = Path(__file__).parent
 CORPUS = HERE / "corpus"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["smtp_proto"]):
+with atheris.instrument_imports(include=["smtp_proto", "smtp_adapters"]):
     from fuzz.harnesses import HARNESSES
 from fuzz.run import CORPUS, DICTIONARY
 
@@ -32,6 +32,9 @@ def main() -> None:
             sys.argv[0],
             f"-dict={DICTIONARY}",
             f"-artifact_prefix={seeds}/",
+            "-timeout=10",  # seconds for one input: what is slow is a finding, too
+            "-max_len=1024",
+            "-print_final_stats=1",
             *sys.argv[2:],
             str(learnt),
             str(seeds),

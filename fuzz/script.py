@@ -71,12 +71,14 @@ def cuts(data: bytes) -> Iterator[Cut]:
     yield _in_pieces(2 + len(data) % 13)
 
 
-def patient(script: Script, cut: Cut) -> Cut:
-    """Return `cut`; if AUTH is said somewhere, one that cuts behind each line, too.
+# What is followed by something else than a line that is already on its way: a client has to wait
+# for the reply. RFC 4954 4, RFC 3207 4
+_WAITS = re.compile(rb"AUTH|STARTTLS", re.IGNORECASE)
 
-    A client has to wait there for the reply. RFC 4954 4
-    """
-    if b"AUTH" not in b"".join(turn.octets for turn in script.turns).upper():
+
+def patient(script: Script, cut: Cut) -> Cut:
+    """Return `cut`; if AUTH or STARTTLS is said somewhere, one that cuts behind each line, too."""
+    if not _WAITS.search(b"".join(turn.octets for turn in script.turns)):
         return cut
     return lambda octets: [
         piece for line in re.split(rb"(?<=\n)", octets) if line for piece in cut(line)

@@ -16,7 +16,9 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
 
-@pytest.mark.parametrize("name", ["client.md", "engine.md", "testing.md", "transport.md"])
+@pytest.mark.parametrize(
+    "name", ["client.md", "engine.md", "server.md", "testing.md", "transport.md"]
+)
 def test_the_code_of_a_page_runs_from_top_to_bottom(name: str) -> None:
     text = (DOCS / name).read_text(encoding="utf-8")
     blocks = list(BLOCK.finditer(text))

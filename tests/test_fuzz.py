@@ -4,10 +4,12 @@ Knows how code can be broken so that a harness has to notice. Must not know what
 """
 
 import random
+import ssl
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import replace
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -16,16 +18,37 @@ import pytest
 
 from fuzz import run
 from fuzz.engine import Client, client, server
-from fuzz.flow import open_session, send_mail, serve
-from fuzz.harnesses import HARNESSES, Harness
+from fuzz.fake_tls import FakeTLS
+from fuzz.harnesses import HARNESSES
+from fuzz.leaks import PASSWORD, assert_hidden, said
+from fuzz.opening import open_session
+from fuzz.policy import policy
+from fuzz.proxy import proxy_codecs, proxy_header, proxy_values
+from fuzz.sasl import sasl_both, sasl_client, sasl_server
 from fuzz.script import Script, Turn, cuts, the_same_however_cut, whole
+from fuzz.sending import send_mail
+from fuzz.serving import serve
+from fuzz.settings import settings_env, settings_toml, settings_url
+from fuzz.states import (
+    ALPHABET,
+    CLIENT_STATES,
+    OPEN_STATES,
+    SERVE_STATES,
+    SERVER_STATES,
+    Harness,
+    in_states,
+)
+from fuzz.steps import steps
+from fuzz.tls import tls
 from fuzz.wire import commands, content_in, content_out, replies, values
+from smtp_adapters.settings import Settings, SettingsError, from_env, from_toml, from_url
 from smtp_proto.engine import ServerConnection, ServerEvent, Signal
 from smtp_proto.flow import (
     Done,
     OpenSession,
     OpenSettings,
     Receive,
+    Security,
     SendMail,
     SendResult,
     Serve,
@@ -33,7 +56,28 @@ from smtp_proto.flow import (
     Timer,
 )
 from smtp_proto.flow.actions import Action
-from smtp_proto.sasl import Policy
+from smtp_proto.flow.journal import Journal
+from smtp_proto.flow.tls import TLSLayer
+from smtp_proto.proxy import Proxy, ProxyHeaderReader, parse_proxy
+from smtp_proto.sasl import (
+    Accepted,
+    Answer,
+    AnyCredentials,
+    Choice,
+    ClientContext,
+    ClientFactory,
+    Credentials,
+    Policy,
+    Rejected,
+    SASLError,
+    ServerFactory,
+    Step,
+    choose,
+)
+from smtp_proto.sasl.cram_md5 import CramMD5Client, CramMD5Server
+from smtp_proto.sasl.external import ExternalServer
+from smtp_proto.sasl.plain import PlainServer
+from smtp_proto.sasl.xoauth2 import XOAuth2Client
 from smtp_proto.wire import (
     Command,
     ContentDecoder,
@@ -44,10 +88,13 @@ from smtp_proto.wire import (
     ReceiveBuffer,
     Reply,
     ReplyReader,
+    WireError,
+    escaped,
     parse_command,
+    shown,
 )
 
-GENERATED = 300
+GENERATED = 200
 CORPUS = sorted(run.CORPUS.glob("*/*"))
 
 # --- What holds ------------------------------------------------------------------------------
@@ -180,8 +227,14 @@ class ForgetsWhatIsDue(ServerConnection):
         return event
 
 
-def open_carelessly(settings: OpenSettings) -> OpenSession:
-    return OpenSession(replace(settings, policy=Policy(allow_cleartext=True)))
+def open_carelessly(settings: OpenSettings, journal: Journal) -> OpenSession:
+    return OpenSession(replace(settings, policy=Policy(allow_cleartext=True)), journal)
+
+
+def open_and_tell(settings: OpenSettings, journal: Journal) -> OpenSession:
+    if settings.credentials is not None:
+        journal.happened(f"{astuple(settings.credentials)}")
+    return OpenSession(settings, journal)
 
 
 class BeginsAnotherWaitForEachPiece(OpenSession):
@@ -224,6 +277,141 @@ class LeavesWithoutAWord(Serve):
         return Done(None) if isinstance(action, Receive) else action
 
 
+class SaysThePassword(CramMD5Client):
+    def respond(self, challenge: bytes) -> bytes:
+        return super().respond(challenge) + PASSWORD.encode()
+
+
+class ShowsThePasswordBehind(CramMD5Client):
+    def respond(self, challenge: bytes) -> bytes:
+        super().respond(challenge)
+        raise SASLError("no") from ValueError(PASSWORD)
+
+
+class ShowsTheToken(XOAuth2Client):
+    def _readable(self, text: str) -> str:
+        return escaped(text)
+
+
+class AcceptsAnybody(PlainServer):
+    def answer(self, value: Answer) -> Step:
+        return super().answer(value=True)
+
+
+class TellsThePassword(CramMD5Server):
+    def answer(self, value: Answer) -> Step:
+        super().answer(value)
+        return Rejected(f"it is {value}")
+
+
+class RaisesUnicodeError(ExternalServer):
+    def start(self, initial_response: bytes | None) -> Step:
+        return super().start((initial_response or b"").decode().encode())
+
+
+def log_in_anybody(
+    _client: ClientFactory, _server: ServerFactory, credentials: Credentials, _password: str
+) -> Step:
+    who = credentials.authentication_identity
+    return Accepted(who, credentials.authorization_identity or who)
+
+
+def refuse_anybody(*_arguments: object) -> Step:
+    return Rejected("no")
+
+
+def choose_as_if_with_tls(
+    policy: Policy,
+    offered: Sequence[str],
+    credentials: AnyCredentials,
+    _secure: bool,
+    *,
+    context: ClientContext,
+    excluded: Mapping[str, str],
+) -> Choice:
+    return choose(policy, offered, credentials, True, context=context, excluded=excluded)
+
+
+class LosesTheGreeting:
+    def __init__(self, proxy: Proxy) -> None:
+        self._codec = proxy.codec("192.0.2.1", 25)
+        self.leftover = b""
+
+    @property
+    def established(self) -> bool:
+        return self._codec.established
+
+    def start(self) -> bytes:
+        return self._codec.start()
+
+    def receive_data(self, data: Octets) -> bytes:
+        before = len(self._codec.leftover)
+        answer = self._codec.receive_data(data)
+        self.leftover = self._codec.leftover[before:]
+        return answer
+
+    def receive_eof(self) -> None:
+        self._codec.receive_eof()
+
+
+class LosesTheFirstWords(ProxyHeaderReader):
+    @property
+    def leftover(self) -> bytes:
+        return b""
+
+
+def read_proxy_and_tell(url: str) -> Proxy:
+    try:
+        return parse_proxy(url)
+    except WireError as error:
+        raise WireError("proxy URL", shown(url)) from error
+
+
+def open_without_need(settings: OpenSettings, journal: Journal) -> OpenSession:
+    return OpenSession(replace(settings, security=Security.OPPORTUNISTIC), journal)
+
+
+class RaisesSSLError(FakeTLS):
+    def receive_data(self, data: Octets) -> bytes:
+        raise ssl.SSLError(bytes(data[:1]).hex())
+
+
+class EndsWithoutAWord(FakeTLS):
+    def receive_eof(self) -> None:
+        """Take the end for one."""
+
+
+def break_layer(kind: type[FakeTLS], _layer: TLSLayer) -> TLSLayer:
+    return kind()
+
+
+def read_settings_and_tell(text: str) -> Settings:
+    try:
+        return from_url(text)
+    except SettingsError as error:
+        raise SettingsError("URL", text) from error
+
+
+def read_file_and_tell(file: Path) -> Settings:
+    try:
+        return from_toml(file)
+    except SettingsError as error:
+        raise SettingsError(str(file), file.read_text(encoding="latin-1")) from error
+
+
+def read_variables_and_lose(prefix: str, variables: dict[str, str]) -> Settings:
+    del variables[f"{prefix}HOST"]
+    return from_env(prefix, variables)
+
+
+def read_again_and_again(data: bytes) -> None:
+    seen = b""
+    for octet in data:
+        seen += bytes([octet])
+        for other in seen:
+            assert other >= 0
+
+
 BROKEN: list[tuple[Harness, type[Exception], str]] = [
     (partial(replies, reader=ForgetsHalfLines), AssertionError, "replies/one-line"),
     (partial(replies, reader=KeepsLinesWithoutEnd), AssertionError, "replies/too-long"),
@@ -259,6 +447,58 @@ BROKEN: list[tuple[Harness, type[Exception], str]] = [
     (partial(send_mail, flow=RaisesAttributeError), AttributeError, "send_mail/recipients-refused"),
     (partial(serve, flow=ServesInCapitals), AssertionError, "serve/one-message"),
     (partial(serve, flow=LeavesWithoutAWord), AssertionError, "serve/one-message"),
+    (
+        partial(sasl_client, mechanisms={"CRAM-MD5": SaysThePassword}),
+        AssertionError,
+        "sasl_client/cram-md5",
+    ),
+    (
+        partial(sasl_client, mechanisms={"CRAM-MD5": ShowsThePasswordBehind}),
+        AssertionError,
+        "sasl_client/cram-md5",
+    ),
+    (
+        partial(sasl_client, mechanisms={"XOAUTH2": ShowsTheToken}),
+        AssertionError,
+        "sasl_client/token-refused-in-text",
+    ),
+    (
+        partial(sasl_server, mechanisms={"PLAIN": AcceptsAnybody}),
+        AssertionError,
+        "sasl_server/application-refuses",
+    ),
+    (
+        partial(sasl_server, mechanisms={"CRAM-MD5": TellsThePassword}),
+        AssertionError,
+        "sasl_server/cram-md5",
+    ),
+    (
+        partial(sasl_server, mechanisms={"EXTERNAL": RaisesUnicodeError}),
+        UnicodeDecodeError,
+        "sasl_server/not-utf-8",
+    ),
+    (partial(sasl_both, log_in=log_in_anybody), AssertionError, "sasl_both/ascii"),
+    (partial(sasl_both, log_in=refuse_anybody), AssertionError, "sasl_both/ascii"),
+    (partial(policy, choose=choose_as_if_with_tls), AssertionError, "policy/clear"),
+    (partial(proxy_codecs, make=LosesTheGreeting), AssertionError, "proxy_codecs/socks4"),
+    (partial(proxy_header, reader=LosesTheFirstWords), AssertionError, "proxy_header/v1-tcp4"),
+    (partial(proxy_values, parse=read_proxy_and_tell), AssertionError, "proxy_values/port-zero"),
+    (partial(open_session, flow=open_and_tell), AssertionError, "open_session/implicit"),
+    (
+        partial(open_session, flow=open_without_need),
+        AssertionError,
+        "open_session/starttls-not-offered",
+    ),
+    (partial(tls, wrap=partial(break_layer, RaisesSSLError)), ssl.SSLError, "tls/alert"),
+    (partial(tls, wrap=partial(break_layer, EndsWithoutAWord)), AssertionError, "tls/no-words"),
+    (
+        partial(settings_url, read=read_settings_and_tell),
+        AssertionError,
+        "settings_url/slash-in-password",
+    ),
+    (partial(settings_toml, read=read_file_and_tell), AssertionError, "settings_toml/date"),
+    (partial(settings_env, read=read_variables_and_lose), KeyError, "settings_env/url"),
+    (partial(steps, reads={"r": read_again_and_again}), AssertionError, "steps/replies"),
 ]
 
 
@@ -289,6 +529,62 @@ def test_what_depends_on_the_cutting_is_found() -> None:
     assert the_same_however_cut(b"abc", lambda cut: b"".join(cut(b"abc"))) == b"abc"
     with pytest.raises(AssertionError):
         the_same_however_cut(b"abc", lambda cut: len(cut(b"abc")))
+
+
+# --- States and words ------------------------------------------------------------------------
+
+
+def test_the_octets_are_said_in_the_state_that_the_letter_names() -> None:
+    said: list[bytes] = []
+    harness = in_states(said.append, {"a": b"1", "b": b"2"})
+    for data in (b"axy", b"bxy", b"", b"\x03x"):
+        harness(data)
+    assert said == [b"1xy", b"2xy", b"1", b"2x"]
+
+
+def test_behind_a_capital_the_octets_are_words() -> None:
+    said: list[bytes] = []
+    in_states(said.append, {"a": b"1"})(b"A\x00\x03")
+    assert said == [b"1" + ALPHABET[0] + ALPHABET[3]]
+
+
+@pytest.mark.parametrize(
+    ("name", "states"),
+    [
+        ("client_states", CLIENT_STATES),
+        ("server_states", SERVER_STATES),
+        ("serve_states", SERVE_STATES),
+        ("open_states", OPEN_STATES),
+    ],
+)
+def test_each_state_has_a_seed(name: str, states: Mapping[str, bytes]) -> None:
+    letters = {file.read_bytes()[:1].decode() for file in CORPUS if file.parent.name == name}
+    assert states.keys() <= letters
+
+
+# --- Secrets ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        PASSWORD.encode(),
+        b64encode(PASSWORD.encode()),
+        b"AUTH PLAIN " + b64encode(f"\0user\0{PASSWORD}".encode()) + b"\r\n",
+    ],
+)
+def test_a_secret_is_found(octets: bytes) -> None:
+    assert said(octets) == [PASSWORD]
+
+
+def test_where_there_is_no_secret_none_is_found() -> None:
+    assert said(b"AUTH PLAIN AHVzZXIA\r\n334 \xff\r\n") == []
+
+
+def test_what_the_peer_has_said_may_be_shown() -> None:
+    assert_hidden([ValueError(PASSWORD)], PASSWORD.encode())
+    with pytest.raises(AssertionError):
+        assert_hidden([ValueError(PASSWORD)], b"")
 
 
 # --- The plain driver ------------------------------------------------------------------------
@@ -382,4 +678,8 @@ def test_a_finding_is_made_small(breaks: Callable[[bytes], bool], smallest: byte
 def test_the_plain_driver_needs_the_standard_library_only() -> None:
     command = [sys.executable, "-I", "-S", "-c", PROBE, str(run.HERE.parent)]
     loaded = set(subprocess.check_output(command, text=True).split())
-    assert loaded - sys.stdlib_module_names - {"__main__"} == {"fuzz", "smtp_proto"}
+    assert loaded - sys.stdlib_module_names - {"__main__"} == {
+        "fuzz",
+        "smtp_adapters",
+        "smtp_proto",
+    }

@@ -105,6 +105,7 @@ class Client(ABC):
         port = settings.client_port(port, security, has_port=has_port)
         tls = settings.tls_settings(security, tls)
         chain = settings.proxies(proxy, name, port, has_port=has_port)
+        known = settings.known_mechanisms(own_mechanisms)
         self._settings = OpenSettings(
             host=name,
             port=port,
@@ -120,8 +121,8 @@ class Client(ABC):
             unix_path=path,
             allow_cleartext=allow_cleartext,
             credentials=settings.as_credentials(auth),
-            policy=settings.policy(mechanisms, allow_cleartext_auth),
-            mechanisms=settings.known_mechanisms(own_mechanisms),
+            policy=settings.policy(mechanisms, known, allow_cleartext_auth),
+            mechanisms=known,
             nonce=nonce,
             local_hostname=None if local_hostname is None else validate_domain(local_hostname),
             protocol=protocol,

@@ -6,8 +6,10 @@ Knows each parameter, and which of them contradict each other. Must not know any
 from __future__ import annotations
 
 import os
+import re
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from smtp_adapters.reach import checked_local_address
@@ -21,15 +23,21 @@ from smtp_proto.flow import (
 )
 from smtp_proto.flow.tls import no_tls
 from smtp_proto.proxy import HttpConnect, Proxy, choose_from_environment, parse_proxy
+from smtp_proto.proxy.endpoint import Endpoint
 from smtp_proto.sasl import AnyCredentials, Credentials, Policy
 from smtp_proto.sasl.mechanism import Mechanism
 from smtp_proto.sasl.registry import MECHANISMS
+from smtp_proto.wire import shown
 
 FROM_ENVIRONMENT = "env"
 _THIS_HOST = "localhost"
 
 
 # --- where to ------------------------------------------------------------------------------------
+
+
+_ANY_PORT = 25
+_HOST_AND_PORT = re.compile(r"[^:]*:[0-9]+|\[.*\]:[0-9]+")
 
 
 def host_and_path(host: object) -> tuple[str, str | None]:
@@ -44,7 +52,15 @@ def host_and_path(host: object) -> tuple[str, str | None]:
             "host is a name or an IP address as str, or the Path of a Unix socket, "
             f"not a {type(host).__name__}"
         )
+    if "://" in host:
+        raise ValueError("host is a name or an address; for a URL there is SMTPClient.from_url()")
+    if host.startswith("/"):
+        raise ValueError("host is a name or an address; for a Unix socket give its Path")
+    if _HOST_AND_PORT.fullmatch(host):
+        raise ValueError("host is a name or an address alone: the port is a parameter of its own")
     name = server_name(host)
+    if ":" not in name:
+        Endpoint.parse(name, _ANY_PORT)  # 127.1 and the like mean something else to a resolver
     return (host.removeprefix("[").removesuffix("]") if host.isascii() else name), None
 
 
@@ -178,10 +194,17 @@ def as_credentials(auth: object) -> AnyCredentials | None:
             raise TypeError("auth is a user name and a password, or credentials of smtp_proto.sasl")
 
 
-def policy(mechanisms: Sequence[str] | None, allow_cleartext_auth: object) -> Policy:
+def policy(
+    mechanisms: Sequence[str] | None, known: Iterable[Mechanism], allow_cleartext_auth: object
+) -> Policy:
     """Which mechanisms may be used. Raises TypeError or ValueError."""
     check_flag("allow_cleartext_auth", allow_cleartext_auth)
     allowed = None if mechanisms is None else frozenset(mechanism_names(mechanisms))
+    names = {mechanism.name for mechanism in known}
+    for name in sorted((allowed or frozenset()) - names):
+        close = get_close_matches(name, names, 1)
+        hint = f"did you mean {close[0]}?" if close else "own_mechanisms brings more of them"
+        raise ValueError(f"mechanisms: {shown(name)} is not known here; {hint}")
     return Policy(allowed, allow_cleartext=bool(allow_cleartext_auth))
 
 

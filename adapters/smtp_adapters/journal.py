@@ -1,7 +1,7 @@
 """Where the journals of connections are written: into a trace, and into the log.
 
-Knows loggers, files and the clock. Must not know SMTP: what is told has no secret in it, and no
-character that a terminal or a log could take for something else.
+Knows loggers, files and the clock. Must not know SMTP. What is told has no secret in it; what
+goes on from here has no character that a terminal or a log could take for something else.
 
 The logger `smtp_proto` has on INFO what happened in each connection, on DEBUG each line that was
 said. `smtp_proto.logins` has each failed login as a warning.
@@ -17,9 +17,11 @@ from datetime import UTC, datetime
 from itertools import count
 from logging import DEBUG, INFO, Logger, NullHandler, getLogger
 from os import PathLike, fspath
+from threading import Lock
 from typing import TypeAlias
 
 from smtp_proto.engine.trace import Speaker
+from smtp_proto.wire import escaped, shown
 
 logger = getLogger("smtp_proto")
 logger.addHandler(NullHandler())  # without a set-up for logging, nothing is printed
@@ -59,7 +61,7 @@ def trace_to(target: TraceTarget) -> Callable[[TraceLine], object]:
     if isinstance(target, Logger):
         return lambda line: target.debug("%s", line)
     if isinstance(target, str | PathLike):
-        path = fspath(target)
+        path: str = fspath(target)
         _append(path, b"")
         return lambda line: _append(path, f"{line}\n".encode())
     if callable(target):
@@ -77,16 +79,18 @@ def _append(path: str, octets: bytes) -> None:
 
 @dataclass(slots=True)
 class FailedLogins:
-    """How often a login has failed for each peer, by its address."""
+    """How often a login has failed for each peer, by its address. Threads may share it."""
 
-    counts: OrderedDict[str, int] = field(default_factory=OrderedDict[str, int])
+    _counts: OrderedDict[str, int] = field(default_factory=OrderedDict[str, int])
+    _lock: Lock = field(default_factory=Lock)
 
     def add(self, peer: str) -> int:
         """One more; returns how many there have been."""
-        number = self.counts.pop(peer, 0) + 1
-        self.counts[peer] = number  # the latest stands last
-        if len(self.counts) > _MOST_PEERS:
-            self.counts.popitem(last=False)
+        with self._lock:
+            number = self._counts.pop(peer, 0) + 1
+            self._counts[peer] = number  # the latest stands last
+            if len(self._counts) > _MOST_PEERS:
+                self._counts.popitem(last=False)
         return number
 
 
@@ -117,18 +121,16 @@ class ConnectionJournal:
 
     def happened(self, what: str) -> None:
         """Something worth a line has happened."""
-        logger.info("%s %s: %s", self._name, self._peer, what)
+        logger.info("%s %s: %s", self._name, self._peer, escaped(what))
 
     def login_failed(self, mechanism: str, identity: str, why: str) -> None:
         """A login has failed."""
         login_logger.warning(
-            "%s failed login at %s as %r with %s: %s (%d from there)"
-            if self._name.startswith("client")
-            else "%s failed login from %s as %r with %s: %s (%d from there)",
+            '%s %s: failed login %d of this peer, as "%s" with %s: %s',
             self._name,
             self._peer,
-            identity,
-            mechanism,
-            why,
             self._failed_logins.add(self._peer),
+            shown(identity),
+            mechanism,
+            escaped(why),
         )

@@ -15,6 +15,7 @@ from smtp_adapters.tls import server_factory
 from smtp_adapters.values import as_timeouts, check_port, mechanism_names, nonce
 from smtp_proto.engine import LocalProtocolError, Protocol
 from smtp_proto.flow import Handler, Security, Serve, ServerSession, ServeSettings, Timeouts
+from smtp_proto.flow.serve_questions import check_logins
 from smtp_proto.wire import BareLineEndings, Limits, Reply
 
 logger = getLogger("smtp_adapters.server")
@@ -31,6 +32,8 @@ class Server:
     start, STARTTLS to require it, OPPORTUNISTIC to offer it. `tls`: the server's context, see
     `smtp_adapters.tls.server_context`. `hostname`: the server's name in its greeting. `mechanisms`:
     what to offer for AUTH. `require_auth`: whether mail is taken only after AUTH.
+    `salt_key`: a secret that stays the same when the server is started anew, and for each of
+    several: without it, who asks for SCRAM before and after can tell which users there are.
     `allow_cleartext_auth`: whether passwords may come over a clear connection. `timeouts`: seconds
     for everything, or for each phase. `limits`: the most that is taken from a client. `protocol`:
     SMTP or LMTP. `bare_line_endings`: what to do with content that has a bare CR or LF.
@@ -52,6 +55,7 @@ class Server:
         mechanisms: Sequence[str] = (),
         require_auth: bool = False,
         allow_cleartext_auth: bool = False,
+        salt_key: bytes | None = None,
         timeouts: Timeouts | float | None = None,
         limits: Limits | None = None,
         protocol: Protocol = Protocol.SMTP,
@@ -64,12 +68,14 @@ class Server:
         check_port(port, 0)
         if security is Security.NONE and tls is not None:
             raise ValueError("security NONE and a context for TLS contradict each other")
+        if max_connections < 1:
+            raise ValueError(f"max_connections is above 0, not {max_connections}")
         self._handler = handler
         self._listen_at = (host, port)
         self._settings = ServeSettings(
             hostname="localhost" if hostname is None else hostname,
             nonce=nonce,
-            salt_key=nonce(),
+            salt_key=salt_key or nonce(),
             security=security,
             tls=None if tls is None else server_factory(_checked(tls)),
             mechanisms=mechanism_names(mechanisms),
@@ -81,6 +87,7 @@ class Server:
             limits=limits or Limits(),
             report_error=_log_error,
         )
+        check_logins(handler, self._settings.mechanisms)
         self._max_connections = max_connections
         self._trace = None if trace is None else trace_to(trace)
         self._failed_logins = FailedLogins()

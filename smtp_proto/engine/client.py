@@ -65,6 +65,16 @@ from smtp_proto.wire import (
 
 _CONTENT_END = EndOfContent()
 
+# Looked at for each recipient: in Python 3.11 an attribute of an Enum is slow to find.
+_RCPT = Move.RCPT
+_CONTENT = Move.CONTENT
+_DATA = State.DATA
+
+
+def _accepts(request: Request, reply: Reply) -> bool:
+    """Say whether a recipient is accepted, in one line."""
+    return isinstance(request, Rcpt) and reply.positive and len(reply.lines) == 1
+
 
 class ClientConnection(Pipeline):
     """One session as the client sees it.
@@ -147,6 +157,7 @@ class ClientConnection(Pipeline):
         queue = self._queue
         outstanding, binary, state = len(queue), self._binary, self.projected
         lines: list[bytes] = []
+        legal_again: Move | None = None  # where it has led, it leads once more
         try:
             for command in commands:
                 move = MOVES.get(type(command))
@@ -154,14 +165,17 @@ class ClientConnection(Pipeline):
                     raise LocalProtocolError(  # noqa: TRY301 - the others are to be taken back
                         "no command that goes out alone: for BDAT there is send_chunk()"
                     )
-                obstacle = self._obstacle(command, move, state)
-                if obstacle is not None:
-                    raise LocalProtocolError(obstacle)  # noqa: TRY301
+                if move is not legal_again:
+                    obstacle = self._obstacle(command, move, state)
+                    if obstacle is not None:
+                        raise LocalProtocolError(obstacle)  # noqa: TRY301
+                    state = EXPECTED[state, move]
+                    # Of recipients there may be a thousand.
+                    legal_again = move if move is _RCPT and self._pipelining else None
+                    if isinstance(command, Mail):
+                        self._binary = command.parameters.body is Body.BINARY_MIME
                 lines.append(command.encode())
                 queue.append((command, move))
-                state = EXPECTED[state, move]
-                if isinstance(command, Mail):
-                    self._binary = command.parameters.body is Body.BINARY_MIME
         except BaseException:
             self._binary = binary
             while len(queue) > outstanding:
@@ -198,7 +212,7 @@ class ClientConnection(Pipeline):
 
         Raises WireError like `send_content()`.
         """
-        if self._state is not State.DATA or self._queue or not self._sendable:
+        if self._state is not _DATA or self._queue or not self._sendable:
             raise LocalProtocolError("the content ends only behind 354, and once")
         octets = ContentEncoder().end() if self._encoder is None else self._encoder.end()
         self._encoder = None
@@ -245,8 +259,8 @@ class ClientConnection(Pipeline):
             return f"{move.value}: wait for the reply to {queue[-1][1].value}"
         if (state, move) not in LEGAL:
             return f"{move.value} is not legal in the state {state.value}"
-        # Of RCPT the table knows all, and there may be a thousand of them.
-        if move is Move.RCPT:
+        # Of RCPT the table knows all.
+        if move is _RCPT:
             return None
         match command:
             case Mail():
@@ -315,15 +329,26 @@ class ClientConnection(Pipeline):
         """
         queue, add, maximum = self._queue, self._reader.add, self._limits.reply_line
         replies: list[tuple[Request, Reply]] = []
+        usual: bytes | None = None  # what this server says to a recipient that it accepts
+        reply: Reply | None = None
         try:
             # A reply has one line at least: none is taken that answers nothing.
             while queue and (lines := self._buffer.take_lines(len(queue), maximum, "reply_line")):
                 for line in lines:
-                    reply = add(line)
-                    if reply is not None:
+                    request = queue[0][0]
+                    if line == usual and reply is not None and isinstance(request, Rcpt):
+                        # The state stays as it is, and there may be a thousand of them.
+                        queue.popleft()
+                        self._accepted.append(request.forward_path)
+                        replies.append((request, reply))
+                    else:
+                        reply = add(line)
+                        if reply is None:
+                            continue
                         replies.append((self._answered(reply), reply))
-                        if not queue:
-                            return replies
+                        usual = line if self._trace is None and _accepts(request, reply) else None
+                    if not queue:
+                        return replies
         except WireError as error:
             self._broken(str(error)).__cause__ = error
         except RemoteProtocolError:
@@ -343,15 +368,14 @@ class ClientConnection(Pipeline):
         outcome = OUTCOMES[code // 100]
         if self._early or not queue:
             return self._answered_early(reply, outcome)
-        request, move = queue[0]
+        request, move = queue.popleft()
         state = TABLE.get((self._state, move, outcome))
         if state is None:
-            raise self._broken(f"{reply.code} to {move.value} in the state {self._state.value}")
-        queue.popleft()
+            raise self._broken(f"{code} to {move.value} in the state {self._state.value}")
         if isinstance(request, Rcpt):
             if outcome is OK:
                 self._accepted.append(request.forward_path)
-        elif move is not Move.CONTENT:
+        elif move is not _CONTENT:
             self._take_note(request, outcome, reply)
         self._state = state
         if outcome is not OK:
@@ -393,24 +417,24 @@ class ClientConnection(Pipeline):
     # --- What a reply brings about, besides the state ----------------------------------------
 
     def _take_note(self, request: Request, outcome: Outcome, reply: Reply) -> None:
-        match request, outcome:
-            case Mail(), Outcome.OK:
+        match request:
+            case Mail() if outcome is OK:
                 self._accepted = []
-            case Data(), Outcome.MORE:
+            case Data() if outcome is MORE:
                 self._begin_content()
-            case Bdat(), _:
+            case Bdat():
                 self._unclear = outcome is FAIL
-            case Rset(), _:
+            case Rset():
                 self._reset_answered(outcome)
-            case ((Ehlo() | Lhlo()), Outcome.OK):
+            case Ehlo() | Lhlo() if outcome is OK:
                 self._identified(Capabilities.from_reply(reply))
-            case Helo(), Outcome.OK:
+            case Helo() if outcome is OK:
                 self._identified(Capabilities.from_helo(reply))
-            case StartTls(), Outcome.OK:
+            case StartTls() if outcome is OK:
                 self._check_border(reply)
-            case ((Auth() | AuthResponse()), _):
+            case Auth() | AuthResponse():
                 self._authentication_answered(request, outcome)
-            case Quit(), _:
+            case Quit():
                 self._close()
             case _:
                 pass

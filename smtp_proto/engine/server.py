@@ -61,6 +61,7 @@ from smtp_proto.wire import (
     LimitExceeded,
     Limits,
     Mail,
+    OtherCommand,
     Rcpt,
     Reply,
     StartTls,
@@ -481,6 +482,8 @@ class ServerConnection(Connection):
 def _shown(line: bytes) -> str:
     """What a trace may show of a line where a command is due."""
     try:
-        return command_line(parse_command(line))
+        command = parse_command(line)
     except CommandError:
         return broken_line(len(line))
+    # What is not known may be a secret, or content, that has come at the wrong time.
+    return broken_line(len(line)) if isinstance(command, OtherCommand) else command_line(command)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import TypeAlias
 
-from smtp_proto.wire import Auth, AuthResponse, Command, Reply, escaped
+from smtp_proto.wire import Auth, AuthResponse, Command, Help, Noop, Reply, escaped
 
 
 class Speaker(Enum):
@@ -37,6 +37,8 @@ def command_line(command: Command | AuthResponse) -> str:
             return "*"  # it cancels
         case AuthResponse():
             return _HIDDEN
+        case Noop() | Help():
+            return type(command).__name__.upper()  # what stands behind means nothing
         case _:
             return escaped(command.encode().decode("utf-8", "surrogateescape").rstrip("\r\n"))
 

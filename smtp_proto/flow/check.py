@@ -72,19 +72,19 @@ class CheckCredentials(Flow[CredentialReport]):
     def __init__(self, settings: OpenSettings, journal: Journal = QUIET) -> None:
         if settings.security is Security.MANUAL:
             raise ValueError("security 'manual' leaves TLS and logging in to you: choose another")
-        super().__init__(_check(settings, journal), settings.timeouts.total, closes=True)
+        super().__init__(self._check(settings, journal), settings.timeouts.total, closes=True)
 
-
-def _check(settings: OpenSettings, journal: Journal) -> Steps[CredentialReport]:
-    sessions: list[Session] = []
-    error: SMTPError | None = None
-    try:
-        session = yield from open_session(settings, journal, sessions.append)
-    except SMTPError as reason:
-        error = reason
-    else:
-        yield from farewell(session)
-    return _report(settings, sessions[-1] if sessions else None, error)
+    def _check(self, settings: OpenSettings, journal: Journal) -> Steps[CredentialReport]:
+        sessions: list[Session] = []
+        error: SMTPError | None = None
+        try:
+            session = yield from open_session(settings, journal, sessions.append)
+        except SMTPError as reason:
+            error = reason
+            error.phase = error.phase or self.phase
+        else:
+            yield from farewell(session)
+        return _report(settings, sessions[-1] if sessions else None, error)
 
 
 def _report(

@@ -59,12 +59,15 @@ class Attempt:
     """Why it was left; None: the server greeted, and this is the way that is used."""
 
     def __str__(self) -> str:
-        outcome = "the server greeted" if self.error is None else str(self.error)
+        # Without the ways before it, which stand before it.
+        outcome = "the server greeted" if self.error is None else Exception.__str__(self.error)
         return f"port {self.port}, {self.security.value}: {outcome}"
 
 
 class ConnectError(SMTPError):
     """The host could not be reached, or the connection was refused."""
+
+    phase: Phase | None = Phase.CONNECT
 
 
 class ProxyError(SMTPError):
@@ -73,6 +76,8 @@ class ProxyError(SMTPError):
     `proxy`: which one, as a URL without credentials; `code`: its own word for the reason (STATUS or
     REP of SOCKS5, CD of SOCKS4, the status code of HTTP), if it gave one.
     """
+
+    phase: Phase | None = Phase.PROXY
 
     def __init__(self, message: str, *, proxy: str, code: int | None = None) -> None:
         super().__init__(message)

@@ -23,18 +23,15 @@ class Link:
     told of: OSError, or TimeoutError.
     """
 
-    __slots__ = ("_heard", "_layers", "_pending", "_waiting")
+    __slots__ = ("_heard", "_layers", "_pending", "_waiting", "encrypted")
 
     def __init__(self) -> None:
+        self.encrypted = False
+        """Whether there is any layer."""
         self._layers: list[TLSLayer] = []  # the innermost last
         self._pending: Octets = b""
         self._waiting: Timer | None = None
         self._heard = 0  # octets since the present wait began
-
-    @property
-    def encrypted(self) -> bool:
-        """Whether there is any layer."""
-        return bool(self._layers)
 
     @property
     def closed(self) -> bool:
@@ -75,7 +72,7 @@ class Link:
         while not self.closed:
             data: Octets = yield Receive(timer)
             self.count(data, timer)
-            if not data or not self._layers:
+            if not data or not self.encrypted:
                 return data
             clear, to_send = self.decrypt(data)
             if to_send:
@@ -92,7 +89,8 @@ class Link:
         """
         try:
             yield from self._shake_hands(layer, timer)
-        except TLSError:
+        except TLSError as error:
+            error.phase = timer.phase
             alert = layer.data_to_send()  # it tells the peer why
             if alert:
                 with suppress(OSError):
@@ -101,8 +99,11 @@ class Link:
         except TimeoutError as error:
             raise self.timed_out(timer, error) from None
         except OSError as error:
-            raise TLSError(f"the connection was lost in the TLS handshake: {error}") from error
+            lost = TLSError(f"the connection was lost in the TLS handshake: {error}")
+            lost.phase = timer.phase
+            raise lost from error
         self._layers.append(layer)
+        self.encrypted = True
         self._pending = layer.receive_data(b"")
 
     def _shake_hands(self, layer: TLSLayer, timer: Timer) -> Steps[None]:

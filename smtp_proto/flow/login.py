@@ -6,7 +6,6 @@ the end. Must not know any one mechanism, nor which of them are good: that is th
 
 from __future__ import annotations
 
-from base64 import b64encode
 from dataclasses import replace
 from typing import assert_never
 
@@ -18,6 +17,7 @@ from smtp_proto.flow.errors import (
     ProtocolViolation,
 )
 from smtp_proto.flow.flow import Steps
+from smtp_proto.flow.secrets import Secrets
 from smtp_proto.flow.security import Security
 from smtp_proto.flow.session import Login, Session
 from smtp_proto.flow.timeouts import Phase
@@ -36,7 +36,7 @@ from smtp_proto.sasl import (
     choose,
     may_try_another,
 )
-from smtp_proto.wire import Auth, AuthResponse, Reply, WireError, escaped
+from smtp_proto.wire import Auth, AuthResponse, Reply, WireError, shown
 
 _LONGEST_COMMAND_LINE = 512  # RFC 5321 4.5.3.1.4, in octets with CRLF
 
@@ -53,6 +53,14 @@ def log_in(session: Session, credentials: AnyCredentials) -> Steps[None]:
         raise AuthenticationError(
             f"{settings.host} port {settings.port} offers no AUTH"
             + ("" if session.tls else ", at least not before TLS")
+        )
+    if settings.security is Security.OPPORTUNISTIC and session.tls is None:
+        # Who took STARTTLS off the wire must not be paid with a login, not even with one that hides
+        # the password: it can be relayed, and guessed at.
+        raise AuthenticationError(
+            "security 'opportunistic' never logs in over clear text, and the server offers no "
+            "STARTTLS: choose 'starttls', or give no credentials",
+            offered=session.capabilities.auth,
         )
     login = _Login(session)
     source = credentials if isinstance(credentials, TokenSource) else None
@@ -74,7 +82,7 @@ def log_in(session: Session, credentials: AnyCredentials) -> Steps[None]:
             )
             return
         error = login.refused(reply, credentials)
-        if may_try_another(reply.code):
+        if may_try_another(reply.code, responded=login.responded):
             login.excluded[login.mechanism.name] = f"the server answered {reply}"
         elif source is not None and reply.permanent and len(tokens) == 1:
             credentials = source
@@ -91,18 +99,18 @@ class _Login:
         self._tried: list[str] = []
         self._passed_over: tuple[tuple[str, str], ...] = ()
         self._reply: Reply | None = None
+        self._secrets = Secrets(None)
         self.excluded: dict[str, str] = {}
         """The mechanisms that the server did not keep to, and what it said."""
+        self.responded = False
+        """Whether a challenge was answered in the last exchange."""
         self.mechanism: ClientMechanism
         """The one that was chosen."""
 
     def choose(self, credentials: AnyCredentials) -> None:
         """Choose a mechanism, ready to start. Raises AuthenticationError if there is none left."""
         session, settings = self._session, self._session.settings
-        policy, tls = settings.policy, session.tls
-        if settings.security is Security.OPPORTUNISTIC:
-            # Who took STARTTLS off the wire must not be paid with a password.
-            policy = replace(policy, allow_cleartext=False)
+        tls = session.tls
         context = ClientContext(
             nonce=settings.nonce,
             channel_bindings={} if tls is None else tls.channel_bindings,
@@ -110,7 +118,7 @@ class _Login:
             port=settings.port,
         )
         choice = choose(
-            policy,
+            settings.policy,
             self._offered,
             credentials,
             secure=tls is not None,
@@ -128,16 +136,21 @@ class _Login:
         """One exchange; returns the reply that ended it. Raises AuthenticationError."""
         mechanism = self.mechanism
         self._tried.append(mechanism.name)
+        self._secrets = secrets = Secrets(credentials)
         try:
-            reply = yield from _exchange(self._session, mechanism, _secrets(credentials))
+            reply, self.responded = yield from _exchange(self._session, mechanism, secrets)
             if reply.code == 235:
                 mechanism.finish()
         except SASLError as error:
-            raise self._failed(str(error), None, credentials) from error
+            why, answer = secrets.hidden_in(str(error)), None
         except ConnectionLost as error:
             # Some servers hang up on a wrong password.
-            raise self._failed(str(error), error.reply, credentials) from error
-        return reply
+            why = secrets.hidden_in(str(error))
+            answer = None if error.reply is None else secrets.reply_without(error.reply)
+        else:
+            return reply
+        # Outside of the handlers: what the server said is not to be found in the cause, either.
+        raise self._failed(why, answer, credentials)
 
     def succeeded(self, reply: Reply) -> Login:
         """What there is to say of a login that succeeded."""
@@ -147,12 +160,18 @@ class _Login:
         """The error for a negative reply, with what the mechanism has heard of the reasons."""
         self._reply = reply
         mechanism = self.mechanism
-        explanation = mechanism.refusal if isinstance(mechanism, ExplainsRefusal) else ""
+        explanation = ""
+        fields: dict[str, str] = {}
+        if isinstance(mechanism, ExplainsRefusal):
+            explanation = self._secrets.hidden_in(mechanism.refusal)
+            fields = {
+                name: self._secrets.hidden_in(value)
+                for name, value in mechanism.refusal_fields.items()
+            }
         why = f"{reply} ({explanation})" if explanation else str(reply)
         error = self._failed(why, reply, credentials)
         error.explanation = explanation
-        if isinstance(mechanism, ExplainsRefusal):
-            error.explanation_fields = dict(mechanism.refusal_fields)
+        error.explanation_fields = fields
         return error
 
     def failure(self, why: str, reply: Reply | None = None) -> AuthenticationError:
@@ -198,31 +217,26 @@ def identity_of(credentials: AnyCredentials) -> str:
     """As whom somebody logs in, as a log may show it; "" where that is not said."""
     match credentials:
         case Credentials() | TokenCredentials() | TokenSource():
-            return escaped(credentials.authentication_identity)
+            return shown(credentials.authentication_identity)
         case AnonymousCredentials():
             return "anonymous"
         case ExternalCredentials() | KerberosCredentials():
-            return escaped(credentials.authorization_identity)
+            return shown(credentials.authorization_identity)
         case _:
             assert_never(credentials)
 
 
-def _secrets(credentials: AnyCredentials) -> tuple[str, ...]:
-    match credentials:
-        case Credentials():
-            return (credentials.password,)
-        case TokenCredentials():
-            return (credentials.token,)
-        case _:
-            return ()
-
-
 def _exchange(
-    session: Session, mechanism: ClientMechanism, secrets: tuple[str, ...]
-) -> Steps[Reply]:
-    """Challenges and responses, to the reply that ends them. Raises SASLError, after cancelling."""
+    session: Session, mechanism: ClientMechanism, secrets: Secrets
+) -> Steps[tuple[Reply, bool]]:
+    """Challenges and responses, to the reply that ends them; and whether there were any.
+
+    Raises SASLError, after cancelling.
+    """
+    responded = False
     held_back: bytes | None = None
     initial_response = mechanism.start()
+    secrets.add(initial_response)
     command = Auth(mechanism.name, initial_response)
     if len(command.encode()) > _LONGEST_COMMAND_LINE:
         # RFC 4954 4: a line too long goes in two steps.
@@ -234,14 +248,17 @@ def _exchange(
         try:
             response = _response(mechanism, challenge(reply), held_back)
         except (SASLError, WireError) as error:
-            yield from session.request(AuthResponse(None), Phase.AUTH)  # RFC 4954 4: "*" cancels
-            raise SASLError(f"the server's challenge makes no sense: {error}") from error
+            why = f"the server's challenge makes no sense: {error}"
+            yield from _say(session, AuthResponse(None), secrets)  # RFC 4954 4: "*" cancels
+            raise SASLError(why) from None
+        secrets.add(response)
+        responded = held_back is None
         held_back = None
         reply = yield from _say(session, AuthResponse(response), secrets)
-    return reply
+    return reply, responded
 
 
-def _say(session: Session, line: Auth | AuthResponse, secrets: tuple[str, ...]) -> Steps[Reply]:
+def _say(session: Session, line: Auth | AuthResponse, secrets: Secrets) -> Steps[Reply]:
     """One line of the exchange; returns the reply, without its text if that quotes a secret."""
     try:
         reply = yield from session.request(line, Phase.AUTH)
@@ -250,16 +267,7 @@ def _say(session: Session, line: Auth | AuthResponse, secrets: tuple[str, ...]) 
     if reply is None:
         # Not what it said: that may quote the secret.
         raise ProtocolViolation("the server broke the protocol in phase auth")
-    response = line.initial_response if isinstance(line, Auth) else line.data
-    if reply.intermediate:
-        return reply
-    if response:
-        secrets = (*secrets, b64encode(response).decode("ascii").rstrip("="))
-    text = reply.text.replace("\n", "")
-    if not any(secret in text for secret in secrets if secret):
-        return reply
-    status = reply.enhanced_status
-    return Reply.build(reply.code, "***", status=None if status is None else str(status))
+    return reply if reply.intermediate else secrets.reply_without(reply)
 
 
 def _response(mechanism: ClientMechanism, data: bytes, held_back: bytes | None) -> bytes:

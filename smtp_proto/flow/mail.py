@@ -18,6 +18,7 @@ from smtp_proto.flow.errors import (
     ConnectionLost,
     DeliveryInDoubt,
     RecipientsRefused,
+    ReplyError,
     SMTPError,
     content_refused,
     sender_refused,
@@ -75,8 +76,10 @@ class SendMail(Flow[SendResult]):
         smtputf8: bool | None = None,
     ) -> None:
         message = Message(content, size, eight_bit, smtputf8)
-        steps = session.conversation(_send(session, envelope, message))
-        super().__init__(steps, session.timeouts.total)
+        steps = _send(session, envelope, message)
+        if session.journal.wants_events:
+            steps = _told(session, steps)
+        super().__init__(session.conversation(steps), session.timeouts.total)
 
 
 class _Said:
@@ -182,6 +185,25 @@ class _Said:
         return ConnectionLost(f"the server ended the session: {self.closing}", reply=self.closing)
 
 
+def _told(session: Session, steps: Steps[SendResult]) -> Steps[SendResult]:
+    """The same steps; what became of the message is told to the journal."""
+    journal = session.journal
+    try:
+        result = yield from steps
+    except (ReplyError, RecipientsRefused) as error:
+        journal.happened(f"refused: {error}")
+        raise
+    except DeliveryInDoubt as error:
+        journal.happened(f"in doubt: {error}")
+        raise
+    except SMTPError as error:
+        journal.happened(f"not sent: {error}")
+        raise
+    refused = f", refused for {len(result.refused)}" if result.refused else ""
+    journal.happened(f"accepted for {len(result.accepted)} recipient(s){refused}: {result.reply}")
+    return result
+
+
 def _send(session: Session, envelope: Envelope, message: Message) -> Steps[SendResult]:
     commands = transaction_commands(session, envelope, message)
     said = _Said(envelope.recipients)
@@ -285,8 +307,11 @@ def _read_final_replies(session: Session, said: _Said) -> Steps[None]:
     """The reply to the content; in LMTP one for each accepted recipient."""
     engine = session.engine
     while engine.outstanding:
-        event = yield from session.next_reply(session.timer(Phase.FINAL))
-        said.note([(event.command, event.reply)])
+        timer = session.timer(Phase.FINAL)
+        replies = yield from session.next_replies(timer)
+        said.note(replies)
+        if not said.complete and not engine.outstanding:
+            session.poll(timer)  # it raises if the next one was no reply to this
 
 
 def _clear_up(session: Session) -> Steps[None]:

@@ -30,6 +30,7 @@ from smtp_proto.wire import (
     canonical,
 )
 
+_DATA = Data()
 _SMALL = 65_536  # octets that may go out before it is known whether any recipient is accepted
 
 
@@ -120,7 +121,7 @@ def _last_command(session: Session, offered: Capabilities, message: Message) -> 
         and len(message.content) <= _SMALL
     ):
         return Bdat(len(message.content), last=True)  # RFC 3030 2
-    return Data()
+    return _DATA
 
 
 def _agree_on_utf8(

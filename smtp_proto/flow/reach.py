@@ -79,7 +79,8 @@ def _go_through(
     except (OSError, WireError) as error:
         raise ProxyError(f"{proxy.url}, asked for {host}: {error}", proxy=proxy.url) from error
     except TLSError as error:
-        error.args = (f"{proxy.url}: {error}",)
+        advice = "proxy_tls says whom to trust there, and one that speaks clear text is http://"
+        error.args = (f"{proxy.url}: {error}; that is the proxy, not the server: {advice}",)
         raise
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import assert_never, cast
 
 from smtp_proto.engine.errors import RemoteProtocolError
@@ -327,10 +328,15 @@ class _Conversation:
         self._session.helo = command.domain
         if isinstance(command, Helo):
             return Reply(250, (self._settings.hostname,))
-        return Reply(250, self._capabilities(self._login.offered).lines())
+        # Where TLS has to come first, there is no login to offer yet.
+        too_early = self._settings.security is Security.STARTTLS and not self._engine.secure
+        return Reply(250, self._capabilities(() if too_early else self._login.offered).lines())
 
     def _capabilities(self, mechanisms: tuple[str, ...]) -> Capabilities:
-        return self._settings.capabilities(mechanisms, secure=self._engine.secure)
+        offered = self._settings.capabilities(mechanisms, secure=self._engine.secure)
+        if "on_expand" not in self._questions:
+            return offered
+        return replace(offered, keywords={**offered.keywords, "EXPN": ()})  # RFC 5321 3.5.2
 
     def _shake_hands(self) -> Steps[None]:
         """Start TLS; all that the client said before is forgotten. RFC 3207 4.2"""

@@ -32,7 +32,7 @@ from smtp_proto.sasl.mechanism import (
     Step,
 )
 from smtp_proto.wire.command import Auth
-from smtp_proto.wire.errors import escaped
+from smtp_proto.wire.errors import shown
 from smtp_proto.wire.reply import Reply
 
 # The codes are those of RFC 4954 6.
@@ -107,6 +107,11 @@ class Login:
     def respond(self, response: bytes | None) -> Steps[Reply]:
         """Return the reply to the client's response; None is its wish to cancel."""
         if response is None or self._mechanism is None:
+            if self._mechanism is not None:
+                # Who only wants to see a challenge does so, too.
+                self._journal.login_failed(
+                    self._mechanism.name, shown(self._identity), "the client has cancelled it"
+                )
             return _CANCELLED
         return (yield from self._follow(self._mechanism, self._mechanism.respond(response)))
 
@@ -137,7 +142,7 @@ class Login:
                 case Accepted():
                     self._session.authenticated_as = step.authorization_identity
                     self._journal.happened(
-                        f"logged in as {escaped(step.authorization_identity)} with {mechanism.name}"
+                        f"logged in as {shown(step.authorization_identity)} with {mechanism.name}"
                     )
                     return _SUCCEEDED
                 case Rejected():
@@ -153,7 +158,7 @@ class Login:
 
     def _failed(self, mechanism: ServerMechanism, reply: Reply, why: str) -> Reply:
         self._failures += reply.permanent
-        self._journal.login_failed(mechanism.name, escaped(self._identity), why)
+        self._journal.login_failed(mechanism.name, shown(self._identity), why)
         return reply
 
 

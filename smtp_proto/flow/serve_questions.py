@@ -6,7 +6,7 @@ Must not know what follows from an answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar, assert_never, cast
 
 from smtp_proto.flow.actions import Ask, Timer
@@ -24,6 +24,7 @@ from smtp_proto.sasl.mechanism import (
     FetchSecret,
     Question,
 )
+from smtp_proto.sasl.registry import MECHANISMS
 from smtp_proto.sasl.scram_secret import ScramSecret
 from smtp_proto.wire.reply import Reply
 
@@ -51,6 +52,40 @@ _PHASES: Mapping[str, Phase] = {
     "on_error": Phase.COMMAND,
 }
 """The handler's methods, and what is being done while they are asked."""
+
+_METHODS: Mapping[type[Question], str] = {
+    CheckPassword: "on_auth",
+    CheckToken: "on_token",
+    CheckAnonymous: "on_anonymous",
+    FetchPassword: "find_password",
+    FetchSecret: "find_secret",
+    FetchIdentity: "find_identity",
+}
+"""Who answers what a mechanism has to know."""
+
+
+def overridden(handler: Handler) -> frozenset[str]:
+    """The names of the methods that a handler has of its own."""
+    return frozenset(
+        name
+        for name in _PHASES
+        if getattr(getattr(handler, name), "__func__", None) is not getattr(Handler, name)
+    )
+
+
+def check_logins(handler: Handler, mechanisms: Iterable[str]) -> None:
+    """Raises ValueError for a mechanism that nobody could log in with: nothing answers for it."""
+    offered = frozenset(mechanisms)
+    for mechanism in MECHANISMS:
+        if mechanism.name not in offered or mechanism.asks is None:
+            continue
+        method = _METHODS[mechanism.asks]
+        if method not in overridden(handler):
+            raise ValueError(
+                f"mechanisms: {mechanism.name} needs {method}() in the handler, and "
+                f"{type(handler).__name__} does not have it"
+            )
+
 
 _LOCAL_ERROR = Reply.build(451, "Local error in processing", status="4.3.0")
 _NO_SERVICE = Reply.build(421, "Local error, closing the connection", status="4.3.0")
@@ -83,11 +118,7 @@ class Questions:
         self._report_error = report_error
         self._session = session
         self._timeouts = timeouts
-        self._overridden = frozenset(
-            name
-            for name in _PHASES
-            if getattr(getattr(handler, name), "__func__", None) is not getattr(Handler, name)
-        )
+        self._overridden = overridden(handler)
 
     def __contains__(self, name: str) -> bool:
         """Whether the handler has a method of its own of this name."""

@@ -81,6 +81,17 @@ class ServeSettings:
             raise ValueError(f"no such mechanisms: {', '.join(unknown)}; there are {known}")
         if self.require_auth and not self.mechanisms:
             raise ValueError("require_auth needs mechanisms: nobody could log in")
+        if self.require_auth and self.security is Security.NONE and not self._any_in_clear():
+            raise ValueError(
+                "require_auth: without TLS nobody could log in, as each of the mechanisms shows "
+                "the password or needs TLS; give tls, or allow_cleartext_auth=True"
+            )
+
+    def _any_in_clear(self) -> bool:
+        return self.allow_cleartext_auth or any(
+            not SERVER_MECHANISMS[name].reveals_password and not name.endswith("-PLUS")
+            for name in self.mechanisms
+        )
 
     def capabilities(self, mechanisms: tuple[str, ...], *, secure: bool) -> Capabilities:
         """Return what is offered. `mechanisms`: those that may be used now."""

@@ -8,6 +8,7 @@ order of commands: that is in the flows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
@@ -224,22 +225,27 @@ class Session:
             lost.phase = timer.phase
             raise lost from error
 
-    def receive(self, timer: Timer) -> Steps[None]:
-        """Wait once for octets and give them to the engine.
+    def _receive_until(self, read: Callable[[Timer], T | None], timer: Timer) -> Steps[T]:
+        """Give the engine what comes, until something can be read from it.
 
-        Raises ConnectionLost, SMTPTimeout or TLSError.
+        Raises ConnectionLost, SMTPTimeout or TLSError, and what `read` raises.
         """
         link = self._link
-        try:
-            data: Octets = yield Receive(timer)
-        except TimeoutError as error:
-            raise link.timed_out(timer, error) from None
-        except OSError as error:
-            raise ConnectionLost(
-                f"the connection was lost in phase {timer.phase.value}: {error}"
-            ) from error
-        link.count(data, timer)
-        yield from self._take_in(data, timer)
+        while (found := read(timer)) is None:
+            try:
+                data: Octets = yield Receive(timer)
+            except TimeoutError as error:
+                raise link.timed_out(timer, error) from None
+            except OSError as error:
+                raise ConnectionLost(
+                    f"the connection was lost in phase {timer.phase.value}: {error}"
+                ) from error
+            link.count(data, timer)
+            if data and not link.encrypted:
+                self.engine.receive_data(data)
+            else:
+                yield from self._take_in(data, timer)
+        return found
 
     def _take_in(self, data: Octets, timer: Timer) -> Steps[None]:
         """Give the engine what came, through TLS where it is on; b"": the stream has ended."""
@@ -256,25 +262,27 @@ class Session:
             self.engine.receive_eof()
 
     def next_reply(self, timer: Timer) -> Steps[ReplyReceived]:
-        """Wait for the next reply. Raises what `receive` raises, and ProtocolViolation."""
-        engine = self.engine
-        while True:
-            event = self.poll(timer) if engine.unread or self._ended else None
-            if event is not None:
-                return event
-            yield from self.receive(timer)
+        """Wait for the next reply.
+
+        Raises ConnectionLost, SMTPTimeout, TLSError or ProtocolViolation.
+        """
+        return self._receive_until(self.poll, timer)
 
     def next_replies(self, timer: Timer) -> Steps[list[tuple[Request, Reply]]]:
         """Wait for the next reply, and take all that came with it, as far as they are awaited.
 
         Raises what `next_reply` raises.
         """
-        engine = self.engine
-        while not (replies := engine.next_replies()):
-            if self._ended or engine.finished:
-                self.poll(timer)  # all replies are taken: it raises if this was the end
-            yield from self.receive(timer)
-        return replies
+        return self._receive_until(self._poll_all, timer)
+
+    def _poll_all(self, timer: Timer) -> list[tuple[Request, Reply]] | None:
+        """All replies that are there and awaited; None: more input is wanted."""
+        replies = self.engine.next_replies()
+        if replies:
+            return replies
+        if self._ended or self.engine.finished:
+            self.poll(timer)  # all replies are taken: it raises if this was the end
+        return None
 
     def poll(self, timer: Timer) -> ReplyReceived | None:
         """The next reply if it is there.

@@ -6,7 +6,7 @@ Knows the phases and their seconds; knows no clock: whoever carries out an actio
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 
 
@@ -34,6 +34,9 @@ class Phase(Enum):
     __hash__ = object.__hash__  # by identity, which equality is: much faster than by name
 
 
+_GREETING_PROBE = 5.0  # seconds
+
+
 class TotalTimeout(TimeoutError):
     """The time of the whole operation is up: `seconds`."""
 
@@ -53,7 +56,7 @@ class Timeouts:
     proxy: float | None = 60.0  # one proxy, to the tunnel that it makes
     tls: float | None = 60.0  # one handshake
     greeting_probe: float | None = (
-        5.0  # AUTO: until a server that is silent is taken for one of TLS
+        _GREETING_PROBE  # AUTO: then a server that is silent may want TLS
     )
     greeting: float | None = 300.0  # RFC 5321 4.5.3.2.1
     command: float | None = 300.0  # EHLO, STARTTLS, RSET, VRFY and the like, each
@@ -82,8 +85,14 @@ class Timeouts:
 
     @classmethod
     def of(cls, seconds: float) -> Timeouts:
-        """The same number of seconds for every phase, and for the whole of each operation."""
-        return cls(**{field.name: seconds for field in fields(cls)})
+        """The same number of seconds for every phase, and for the whole of each operation.
+
+        AUTO waits for a greeting a quarter of that at most, so that there is time for what it does
+        then.
+        """
+        each = {field.name: seconds for field in fields(cls)}
+        checked = cls(**each)
+        return replace(checked, greeting_probe=min(seconds / 4, _GREETING_PROBE))
 
     def seconds(self, phase: Phase) -> float | None:
         """The limit of one wait in this phase, in seconds."""

@@ -160,6 +160,6 @@ def _quoted(line: bytes, credentials: bytes) -> str:
     """Return a line for a message, without the credentials that it may give back."""
     user_pass = base64.b64decode(credentials)
     _, _, password = user_pass.partition(b":")
-    for secret in filter(None, (credentials, user_pass, password)):
+    for secret in filter(None, (credentials.rstrip(b"="), user_pass, password)):
         line = line.replace(secret, b"***")
     return shown(line)

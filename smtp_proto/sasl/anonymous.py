@@ -104,4 +104,6 @@ class AnonymousServer:
         return _ACCEPTED if value is True else WRONG_CREDENTIALS
 
 
-ANONYMOUS = Mechanism(AnonymousClient, AnonymousServer, Strength.NONE, by_name_only=True)
+ANONYMOUS = Mechanism(
+    AnonymousClient, AnonymousServer, Strength.NONE, by_name_only=True, asks=CheckAnonymous
+)

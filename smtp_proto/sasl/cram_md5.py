@@ -129,4 +129,6 @@ class CramMD5Server:
         return Accepted(self._identity, self._identity) if right and password else WRONG_CREDENTIALS
 
 
-CRAM_MD5 = Mechanism(CramMD5Client, CramMD5Server if is_available("md5") else None, Strength.WEAK)
+CRAM_MD5 = Mechanism(
+    CramMD5Client, CramMD5Server if is_available("md5") else None, Strength.WEAK, asks=FetchPassword
+)

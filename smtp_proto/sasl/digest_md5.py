@@ -350,4 +350,5 @@ DIGEST_MD5 = Mechanism(
     DigestMD5Server if is_available("md5") else None,
     Strength.WEAK,
     by_name_only=True,
+    asks=FetchPassword,
 )

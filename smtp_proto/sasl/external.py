@@ -100,4 +100,6 @@ class ExternalServer:
         return WRONG_CREDENTIALS
 
 
-EXTERNAL = Mechanism(ExternalClient, ExternalServer, Strength.PROOF, by_name_only=True)
+EXTERNAL = Mechanism(
+    ExternalClient, ExternalServer, Strength.PROOF, by_name_only=True, asks=FetchIdentity
+)

@@ -106,4 +106,4 @@ class LoginServer:
         return self._accepted if value is True else WRONG_CREDENTIALS
 
 
-LOGIN = Mechanism(LoginClient, LoginServer, Strength.PASSWORD)
+LOGIN = Mechanism(LoginClient, LoginServer, Strength.PASSWORD, asks=CheckPassword)

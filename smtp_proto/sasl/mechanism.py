@@ -138,7 +138,7 @@ class ClientContext:
     """The server's name as the client knows it."""
     port: int | None = None
     """The port that the client connected to."""
-    iterations: range = range(MINIMUM_ITERATIONS, 1_000_001)
+    iterations: range = range(MINIMUM_ITERATIONS, 600_001)
     """How often a server may have the password hashed. Fewer make guessing cheap; more keep the
     client busy, for up to a second at the top of this range. RFC 5802 9, 7677 4"""
 
@@ -423,6 +423,8 @@ class Mechanism:
     strength: Strength
     by_name_only: bool = False
     """Whether a client uses it only if the policy allows it by name."""
+    asks: type[Question] | None = None
+    """What its server has to know from the application; None: that is not said."""
 
     @property
     def name(self) -> str:

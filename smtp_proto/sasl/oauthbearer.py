@@ -8,7 +8,13 @@ from typing import ClassVar
 
 from smtp_proto.sasl.errors import SASLError
 from smtp_proto.sasl.gs2 import GS2Header
-from smtp_proto.sasl.mechanism import ClientContext, Mechanism, Strength, TokenCredentials
+from smtp_proto.sasl.mechanism import (
+    CheckToken,
+    ClientContext,
+    Mechanism,
+    Strength,
+    TokenCredentials,
+)
 from smtp_proto.sasl.oauth import TokenClient, TokenServer
 
 # client-resp = (gs2-header kvsep *kvpair kvsep) / kvsep
@@ -76,4 +82,4 @@ class OAuthBearerServer(TokenServer):
         return TokenCredentials(header.authorization_identity, bearer[1])
 
 
-OAUTHBEARER = Mechanism(OAuthBearerClient, OAuthBearerServer, Strength.PASSWORD)
+OAUTHBEARER = Mechanism(OAuthBearerClient, OAuthBearerServer, Strength.PASSWORD, asks=CheckToken)

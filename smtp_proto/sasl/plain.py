@@ -119,4 +119,4 @@ class PlainServer:
         return self._accepted if value is True else WRONG_CREDENTIALS
 
 
-PLAIN = Mechanism(PlainClient, PlainServer, Strength.PASSWORD)
+PLAIN = Mechanism(PlainClient, PlainServer, Strength.PASSWORD, asks=CheckPassword)

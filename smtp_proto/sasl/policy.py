@@ -12,9 +12,11 @@ from smtp_proto.sasl.errors import SASLError
 from smtp_proto.sasl.mechanism import (
     MECHANISM_NAME,
     NO_CLIENT_CONTEXT,
+    AnonymousCredentials,
     AnyCredentials,
     ClientContext,
     ClientMechanism,
+    ExternalCredentials,
     Mechanism,
     Strength,
 )
@@ -48,6 +50,13 @@ class Policy:
         return rank, -mechanism.strength
 
 
+# Who gives these has named the mechanism already.
+_OF_ONE_MECHANISM = (ExternalCredentials, AnonymousCredentials)
+
+# The same where the client has answered a challenge: 500 and 501 speak of the answer then, and to
+# make the client hash its password once more for each mechanism may be all that is wanted.
+_ABOUT_THE_MECHANISM = frozenset({504, 534, 538})
+
 NONE_EXCLUDED: Mapping[str, str] = MappingProxyType({})
 
 # What the server says of the mechanism, or of the form of a message: never of who logs in.
@@ -63,15 +72,16 @@ _NOT_ABOUT_CREDENTIALS = frozenset(
 )
 
 
-def may_try_another(reply_code: int) -> bool:
+def may_try_another(reply_code: int, *, responded: bool = False) -> bool:
     """Whether the next mechanism may be tried with the same credentials after this refusal.
 
     After 535 it may not: the credentials are wrong, and a weaker mechanism would only show them.
     Nor after 432, which asks for the password as it is, nor after any other. Ask only about a
     reply that refuses: where the client cancelled ("*") because the server broke the mechanism,
-    nothing else may be tried, whatever the server says to that.
+    nothing else may be tried, whatever the server says to that. `responded`: the client has
+    answered a challenge.
     """
-    return reply_code in _NOT_ABOUT_CREDENTIALS
+    return reply_code in (_ABOUT_THE_MECHANISM if responded else _NOT_ABOUT_CREDENTIALS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +160,9 @@ def _judge(
             "it reveals the password, and there is no TLS",
         ),
         (
-            (mechanism.by_name_only or mechanism.strength is Strength.NONE) and not named,
+            (mechanism.by_name_only or mechanism.strength is Strength.NONE)
+            and not named
+            and not (policy.allowed is None and isinstance(credentials, _OF_ONE_MECHANISM)),
             "it is used only where the policy allows it by name",
         ),
         (

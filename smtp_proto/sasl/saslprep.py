@@ -13,6 +13,8 @@ from unicodedata import ucd_3_2_0
 
 from smtp_proto.sasl.errors import SASLError
 
+_LONGEST = 1000  # characters of a name or a password
+
 _Table = Callable[[str], bool]
 
 _TRACE_PROHIBITS: tuple[_Table, ...] = (
@@ -35,8 +37,12 @@ _SASLPREP_PROHIBITS: tuple[_Table, ...] = (
 def saslprep(text: str) -> str:
     """Return the prepared form of a name or password, which may be empty.
 
-    Raises SASLError, which does not quote it, if it has characters that SASLprep prohibits.
+    Raises SASLError, which does not quote it, if it has characters that SASLprep prohibits, or more
+    than anybody means.
     """
+    if text.isascii() and text.isprintable():
+        return text
+    _check_length(text)  # before NFKC, which makes up to 18 characters of one
     # RFC 4013 2.1
     mapped = "".join(
         " " if stringprep.in_table_c12(character) else character
@@ -44,6 +50,7 @@ def saslprep(text: str) -> str:
         if not stringprep.in_table_b1(character)
     )
     prepared = ucd_3_2_0.normalize("NFKC", mapped)  # RFC 4013 2.2
+    _check_length(prepared)
     _check(prepared, _SASLPREP_PROHIBITS)
     return prepared
 
@@ -62,6 +69,11 @@ def prepare_trace(text: str) -> str:
     """Return `text`, which the profile "trace" leaves as it is. Raises SASLError likewise."""
     _check(text, _TRACE_PROHIBITS)
     return text
+
+
+def _check_length(text: str) -> None:
+    if len(text) > _LONGEST:
+        raise SASLError(f"it is longer than {_LONGEST} characters")
 
 
 def _not_empty(prepared: str, what: str) -> str:

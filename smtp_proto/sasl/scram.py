@@ -398,7 +398,7 @@ def _named(full_name: str, strength: Strength) -> Mechanism:
         __slots__ = ()
 
     hash_ = HASHES[full_name.removesuffix(_PLUS)]
-    return Mechanism(Client, Server if is_available(hash_) else None, strength)
+    return Mechanism(Client, Server if is_available(hash_) else None, strength, asks=FetchSecret)
 
 
 SCRAM_PLUS = tuple(_named(name + _PLUS, Strength.BOUND) for name in HASHES)

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from smtp_proto.sasl.errors import SASLError
 from smtp_proto.sasl.mechanism import (
+    CheckToken,
     ClientContext,
     Mechanism,
     Strength,
@@ -58,4 +59,4 @@ class XOAuth2Server(TokenServer):
         return _decode_message(message)
 
 
-XOAUTH2 = Mechanism(XOAuth2Client, XOAuth2Server, Strength.PASSWORD)
+XOAUTH2 = Mechanism(XOAuth2Client, XOAuth2Server, Strength.PASSWORD, asks=CheckToken)

@@ -7,7 +7,7 @@ who tries the cases brings one. `smtp_adapters.testing.check_transport` does, ov
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TypeAlias
 
@@ -24,7 +24,7 @@ from smtp_proto.wire import Octets
 class Say:
     """Write these octets, with so many seconds before each if it says so; else all at once."""
 
-    octets: bytes
+    octets: bytes = field(repr=False)
     seconds: float | None = None
 
 

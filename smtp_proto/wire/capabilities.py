@@ -59,6 +59,11 @@ class Capabilities:
     keywords: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict[str, tuple[str, ...]], hash=False
     )
+    size: int | None = field(init=False, repr=False, compare=False)
+    """The largest message that the server takes, in octets. RFC 1870 3
+
+    None: the extension is not offered. 0: it is, without a limit or without a legible one.
+    """
 
     def __post_init__(self) -> None:
         for keyword, parameters in self.keywords.items():
@@ -71,6 +76,7 @@ class Capabilities:
             raise WireError("Domain", f"a blank in it: {shown(self.domain)}")
         Reply(250, self.lines())  # refuses what is left to refuse
         object.__setattr__(self, "keywords", MappingProxyType(dict(self.keywords)))
+        object.__setattr__(self, "size", _read_size(self.keywords.get("SIZE")))
 
     @classmethod
     def from_reply(cls, reply: Reply) -> "Capabilities":
@@ -116,17 +122,6 @@ class Capabilities:
     help = _Offered("HELP")  # RFC 5321 4.1.1.8
 
     @property
-    def size(self) -> int | None:
-        """The largest message that the server takes, in octets. RFC 1870 3
-
-        None: the extension is not offered. 0: it is, without a limit or without a legible one.
-        """
-        if "SIZE" not in self.keywords:
-            return None
-        first = next(iter(self.keywords["SIZE"]), "0")
-        return int(first) if _SIZE.fullmatch(first) else 0
-
-    @property
     def auth(self) -> tuple[str, ...]:
         """The names of the SASL mechanisms, in capitals, each once, 100 at most. RFC 4954 3"""
         names = (name.upper() for name in self.keywords.get("AUTH", ()))
@@ -141,6 +136,12 @@ class Capabilities:
         """
         matches = map(_LIMIT.fullmatch, self.keywords.get("LIMITS", ()))
         return {match[1].upper(): int(match[2]) for match in matches if match}
+
+
+def _read_size(parameters: tuple[str, ...] | None) -> int | None:
+    if parameters is None:
+        return None
+    return int(parameters[0]) if parameters and _SIZE.fullmatch(parameters[0]) else 0
 
 
 NO_CAPABILITIES = Capabilities("")

@@ -145,8 +145,6 @@ class MailParameters:
     _text: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _require("SIZE", self.size, int)
-        _require("AUTH", self.auth, Mailbox, NullReversePath)
         text = "" if self.size is None else f" SIZE={_write_size(self.size)}"
         if self.body is not None:
             text += f" BODY={self.body.value}"
@@ -315,6 +313,7 @@ def _read_size(text: str) -> int:
 
 
 def _write_size(size: int) -> str:
+    _require("SIZE", size, int)
     if not 0 <= size <= _LARGEST_SIZE:
         raise WireError("SIZE", "not a number of 1 to 20 digits")
     return f"{size:d}"
@@ -333,6 +332,7 @@ def _read_auth(text: str) -> ReversePath:
 
 
 def _write_auth(auth: ReversePath) -> str:
+    _require("AUTH", auth, Mailbox, NullReversePath)
     # RFC 4954 5
     return "<>" if auth is NULL_REVERSE_PATH else encode_xtext(str(auth))
 

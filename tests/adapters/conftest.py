@@ -1,4 +1,4 @@
-"""What the adapters' tests share: certificates, the worlds, and that nothing stays open.
+"""What the adapters' tests share: certificates, the worlds, that nothing stays open or is told.
 
 Knows trustme, and how pytest calls a test. Must not know what is tested.
 """
@@ -6,6 +6,7 @@ Knows trustme, and how pytest calls a test. Must not know what is tested.
 import functools
 import gc
 import inspect
+import logging
 import ssl
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 import trustme
 
 from smtp_adapters.tls import ClientTLS
+from tests.adapters.canaries import found_in, told_by
 from tests.adapters.worlds import WORLDS, World
 
 HOST = "mx.example.org"
@@ -52,6 +54,38 @@ def _left_open() -> tuple[int, list[str]]:
         if not thread.name.startswith("Trio thread")  # trio keeps its workers for a while
     )
     return len(list(_DESCRIPTORS.iterdir())) if _DESCRIPTORS.is_dir() else 0, threads
+
+
+class _Listener(logging.Handler):
+    """Keeps all that a log could show of each record."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts += [record.getMessage(), repr(record.args)]
+        if record.exc_info and (error := record.exc_info[1]):
+            self.texts += told_by(error)
+
+
+@pytest.fixture(autouse=True)
+def no_secret_is_logged() -> Iterator[None]:
+    """Whatever a test does: what is logged meanwhile, lines of the dialogue and all, has no secret.
+
+    The secrets are those of `canaries`.
+    """
+    listener = _Listener()
+    loggers = [logging.getLogger(name) for name in ("smtp_proto", "smtp_adapters")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(listener)
+        logger.setLevel(logging.DEBUG)
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.removeHandler(listener)
+        logger.setLevel(level)
+    assert found_in(listener.texts) == []
 
 
 @pytest.fixture(scope="session")

@@ -400,7 +400,7 @@ def test_a_server_that_says_nothing(message: str, capsys: pytest.CaptureFixture[
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = f"127.0.0.1:{listener.getsockname()[1]}"
         code = main(["send", message, "--server", server, "--security", "none", "--timeout", "0.2"])
-    assert code == Exit.LOST
+    assert code == Exit.TIMEOUT
     line = complaint(capsys)
     assert "phase greeting" in line
     assert "--timeout" in line
@@ -417,7 +417,7 @@ def test_clear_text_where_tls_begins_and_the_reverse(
     assert "clear text" in complaint(capsys)
     with SMTPServer(inbox, security=Security.IMPLICIT, tls=server_tls) as running:
         options = ["--server", f"127.0.0.1:{running.port}", "--security", "none"]
-        assert main(["send", message, *options, "--timeout", "0.5"]) == Exit.LOST
+        assert main(["send", message, *options, "--timeout", "0.5"]) == Exit.TIMEOUT
     complaint(capsys)
     assert inbox.messages == []
 
@@ -434,7 +434,8 @@ def test_a_certificate_that_nobody_trusts(
     inbox: Inbox, message: str, server_tls: ssl.SSLContext, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with SMTPServer(inbox, security=Security.STARTTLS, tls=server_tls) as running:
-        assert main(["send", message, "--server", f"127.0.0.1:{running.port}"]) == Exit.TLS
+        server = f"127.0.0.1:{running.port}"
+        assert main(["send", message, "--server", server]) == Exit.CERTIFICATE
     assert "--ca-file" in complaint(capsys)
     assert inbox.messages == []
 
@@ -450,7 +451,8 @@ def test_a_certificate_for_another_name(
     authority.issue_cert("other.example.org").configure_cert(context)
     with SMTPServer(inbox, security=Security.IMPLICIT, tls=context) as running:
         options = ["--server", f"127.0.0.1:{running.port}", "--ca-file", str(authority_file)]
-        assert main(["send", message, *options, "--security", "implicit"]) == Exit.TLS
+        code = main(["send", message, *options, "--security", "implicit"])
+    assert code == Exit.CERTIFICATE
     assert "certificate" in complaint(capsys)
     assert inbox.messages == []
 
@@ -558,7 +560,9 @@ REFUSAL = Reply.build(550, "No", status="5.0.0")
     ("error", "code"),
     [
         (errors.ConnectError("x"), Exit.CONNECT),
+        (errors.ProxyError("x", proxy="http://proxy.test"), Exit.PROXY),
         (errors.TLSError("x"), Exit.TLS),
+        (errors.CertificateError("x"), Exit.CERTIFICATE),
         (errors.AuthenticationError("x"), Exit.AUTHENTICATION),
         (errors.CapabilityMissing("x", capability="SMTPUTF8"), Exit.REFUSED),
         (errors.reply_error(Phase.EHLO, "EHLO", REFUSAL), Exit.REFUSED),
@@ -567,7 +571,7 @@ REFUSAL = Reply.build(550, "No", status="5.0.0")
         (errors.RecipientsRefused(Phase.RCPT, {"a@b": REFUSAL}), Exit.REFUSED),
         (errors.ProtocolViolation("x"), Exit.LOST),
         (errors.ConnectionLost("x"), Exit.LOST),
-        (errors.SMTPTimeout(Phase.DATA, 1.0), Exit.LOST),
+        (errors.SMTPTimeout(Phase.DATA, 1.0), Exit.TIMEOUT),
         (errors.DeliveryInDoubt("x", accepted={}, refused={}), Exit.IN_DOUBT),
         (errors.SMTPError("x"), Exit.REFUSED),
     ],
@@ -579,7 +583,7 @@ def test_each_error_has_its_exit_code(error: errors.SMTPError, code: Exit) -> No
 
 
 def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ([], ["send"], ["serve"], ["demo"]):
+    for command in ([], ["send"], ["check-credentials"], ["probe"], ["serve"], ["demo"]):
         with pytest.raises(SystemExit) as end:
             main([*command, "--help"])
         assert end.value.code == Exit.OK
@@ -727,7 +731,9 @@ def test_what_is_received_is_kept_and_told(tmp_path: Path, number: signal.Signal
         f"{identifier}: {len(SENT)} octets from <a@x.org> to <b@x.org>, <c@x.org>"
         " by 127.0.0.1, no TLS\nending\n"
     )
-    assert err == ""
+    accepted = f"a message of {len(SENT)} octets for 2 recipient(s): {result.reply}"
+    for line, what in zip(err.splitlines(), ("connected", accepted, "disconnected"), strict=True):
+        assert line == f"smtp-proto: server-1 127.0.0.1: {what}"
     assert process.returncode == Exit.OK
     (path,) = (tmp_path / "new").iterdir()
     kept = path.read_bytes()
@@ -827,7 +833,7 @@ def test_a_maildir_that_is_gone_is_told(tmp_path: Path) -> None:
         process.terminate()
         _, err = process.communicate()
     assert refused.value.reply.code == 451
-    (line,) = err.splitlines()
+    (line,) = (line for line in err.splitlines() if "server-1" not in line)
     assert line.startswith("smtp-proto: a command of 127.0.0.1 failed: FileNotFoundError: ")
 
 

@@ -16,6 +16,7 @@ from smtp_proto.sasl import (
     ScramSecret,
     TokenCredentials,
 )
+from tests.adapters.canaries import TOKEN, UNICODE_PASSWORD, WRONG_PASSWORD, WRONG_TOKEN
 from tests.adapters.worlds import Client, World
 
 SALT = b"sixteen octets.."
@@ -28,20 +29,22 @@ class Users(Handler):
         self.identities: list[str | None] = []
 
     def on_auth(self, session: ServerSession, credentials: Credentials) -> bool:
-        return credentials == Credentials("ann", "pässwörd")
+        return credentials == Credentials("ann", UNICODE_PASSWORD)
 
     def find_password(self, session: ServerSession, authentication_identity: str) -> str | None:
-        return "pässwörd" if authentication_identity == "ann" else None
+        return UNICODE_PASSWORD if authentication_identity == "ann" else None
 
     def find_secret(
         self, session: ServerSession, authentication_identity: str, mechanism: str
     ) -> ScramSecret | None:
         if authentication_identity != "ann":
             return None
-        return ScramSecret.from_password("pässwörd", SALT, mechanism=mechanism, iterations=4096)
+        return ScramSecret.from_password(
+            UNICODE_PASSWORD, SALT, mechanism=mechanism, iterations=4096
+        )
 
     def on_token(self, session: ServerSession, credentials: TokenCredentials) -> bool:
-        return credentials == TokenCredentials("ann", "tok.en")
+        return credentials == TokenCredentials("ann", TOKEN)
 
     def on_anonymous(self, session: ServerSession, trace: str) -> bool:
         return trace == "ann"
@@ -60,11 +63,11 @@ class Case:
     wrong: AnyCredentials
 
 
-PASSWORD = (Credentials("ann", "pässwörd"), Credentials("ann", "password"))
-TOKEN = (TokenCredentials("ann", "tok.en"), TokenCredentials("ann", "stolen"))
+PASSWORDS = (Credentials("ann", UNICODE_PASSWORD), Credentials("ann", WRONG_PASSWORD))
+TOKENS = (TokenCredentials("ann", TOKEN), TokenCredentials("ann", WRONG_TOKEN))
 CASES = [
     *(
-        Case(name, *PASSWORD)
+        Case(name, *PASSWORDS)
         for name in (
             "PLAIN",
             "LOGIN",
@@ -75,8 +78,8 @@ CASES = [
             "SCRAM-SHA-512",
         )
     ),
-    Case("XOAUTH2", *TOKEN),
-    Case("OAUTHBEARER", *TOKEN),
+    Case("XOAUTH2", *TOKENS),
+    Case("OAUTHBEARER", *TOKENS),
     Case("EXTERNAL", ExternalCredentials("ann"), ExternalCredentials("bob")),
     Case("ANONYMOUS", AnonymousCredentials("ann"), AnonymousCredentials("bob")),
 ]
@@ -133,7 +136,7 @@ async def test_the_strongest_is_used_by_itself(
             timeouts=20.0,
         ) as server,
         make_client(
-            "127.0.0.1", server.port, tls=client_tls, auth=("ann", "pässwörd"), timeouts=20.0
+            "127.0.0.1", server.port, tls=client_tls, auth=("ann", UNICODE_PASSWORD), timeouts=20.0
         ) as connected,
     ):
         await connected.noop()

@@ -54,6 +54,7 @@ from smtp_proto.flow import (
     start_tls,
 )
 from smtp_proto.sasl import Credentials
+from tests.adapters.canaries import PASSWORD
 from tests.adapters.worlds import WORLDS, World
 
 T = TypeVar("T")
@@ -65,7 +66,6 @@ SOON = 0.06  # seconds until who was to be slow speaks
 SHORT = Timeouts(greeting_probe=PROBE, tls=0.04, greeting=0.04)
 LONG = Timeouts(greeting_probe=PATIENCE, tls=PATIENCE, greeting=PATIENCE)
 
-PASSWORD = "canary-of-the-password-3d1"
 MESSAGE = b"Subject: x\r\n\r\ncanary-of-the-message-94c\r\n"
 ENVELOPE = Envelope.of("alice@example.org", ["bob@example.net"])
 SECRETS = (

@@ -228,8 +228,8 @@ async def test_what_no_handler_takes_note_of_is_logged(
     world: World, kind: type[Handler], error: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
     await fail(world, kind())
-    (record,) = caplog.records
-    assert (record.name, record.levelno) == ("smtp_adapters.server", logging.ERROR)
+    (record,) = (each for each in caplog.records if each.name == "smtp_adapters.server")
+    assert record.levelno == logging.ERROR
     assert "127.0.0.1" in record.getMessage()
     assert record.exc_info
     assert record.exc_info[0] is error
@@ -242,4 +242,4 @@ async def test_a_handler_that_takes_note_has_it_for_itself(
     handler = Telling()
     await fail(world, handler)
     assert [type(error) for error in handler.told] == [KeyError]
-    assert not caplog.records
+    assert not [each for each in caplog.records if each.name.startswith("smtp_adapters")]

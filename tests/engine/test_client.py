@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import cast
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from smtp_proto.engine import (
@@ -168,10 +168,20 @@ REPLIES = st.lists(
 ).map(b"".join)
 
 
+GROUP = (mail(), *[rcpt()] * 4, Data())
+YES, NO, TWO_LINES = b"250 Ok\r\n", b"550 No\r\n", b"250-One\r\n250 Ok\r\n"
+
+
+@example(YES * 5 + b"354 Go\r\n", [], GROUP, False)  # the same reply to each of them
+@example(YES * 3 + NO + YES + b"354 Go\r\n", [], GROUP, False)
+@example(YES + TWO_LINES + YES * 2 + TWO_LINES + b"354 Go\r\n", [], GROUP, False)
+@example(YES * 2 + TWO_LINES + YES * 2 + b"354 Go\r\n", [], GROUP, False)
+@example(YES + NO * 4 + b"354 Go\r\n", [], GROUP, False)  # no recipient, so no content
+@example(YES * 7, [], GROUP, True)
 @given(
     REPLIES,
     st.lists(st.integers(0, 200), max_size=3),
-    st.sampled_from([(), (mail(),), (mail(), rcpt(), rcpt(), Data()), (Quit(),), (StartTls(),)]),
+    st.sampled_from([(), (mail(),), GROUP, (Quit(),), (StartTls(),)]),
     st.booleans(),
 )
 def test_replies_at_once_are_the_same_one_by_one(
@@ -179,7 +189,7 @@ def test_replies_at_once_are_the_same_one_by_one(
 ) -> None:
     def run(
         take: Callable[[ClientConnection], list[tuple[Request, Reply]]],
-    ) -> tuple[list[object], State, State, int, int]:
+    ) -> tuple[list[object], State, State, int, int, bool]:
         client = client_in(State.READY, limits=Limits(reply_line=50))
         client.send_group(commands)
         heard: list[object] = []
@@ -195,7 +205,14 @@ def test_replies_at_once_are_the_same_one_by_one(
             heard += poll(client)
         except RemoteProtocolError as error:
             heard += [str(error), str(error.__cause__)]
-        return heard, *states(client), unread, outstanding
+        return heard, *states(client), unread, outstanding, takes_content(client)
+
+    def takes_content(client: ClientConnection) -> bool:
+        try:
+            client.send_content(b"Any")
+        except LocalProtocolError:
+            return False
+        return True
 
     def one_by_one(client: ClientConnection) -> list[tuple[Request, Reply]]:
         replies: list[tuple[Request, Reply]] = []

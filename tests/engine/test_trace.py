@@ -22,6 +22,7 @@ from smtp_proto.wire import (
     Bdat,
     Data,
     Ehlo,
+    Help,
     Mail,
     Mailbox,
     Noop,
@@ -134,6 +135,21 @@ def test_what_is_no_command_is_not_shown() -> None:
     server.receive_data(b"EHLO\xff " + CANARY + b"\r\n")
     server.next_event()
     assert notes.lines == ["S: 220 hi", "C: (17 octets that are no command)"]
+
+
+@pytest.mark.parametrize("line", [b"AUHT PLAIN " + CANARY, CANARY, b"my diary " + CANARY])
+def test_what_is_not_known_may_be_a_secret_that_came_too_late(line: bytes) -> None:
+    notes = Notes()
+    server = ServerConnection(trace=notes)
+    server.send_reply(Reply.build(220, "hi"))
+    server.receive_data(line + b"\r\n")
+    server.next_event()
+    assert notes.lines[1:] == [f"C: ({len(line)} octets that are no command)"]
+
+
+def test_remarks_are_not_shown() -> None:
+    assert command_line(Noop("AUTH PLAIN canary")) == "NOOP"
+    assert command_line(Help("canary")) == "HELP"
 
 
 def test_what_was_not_sent_is_not_shown() -> None:

@@ -10,6 +10,7 @@ from functools import partial
 
 from smtp_proto.flow.actions import Action, Ask, Done, Receive, Send, Timer
 from smtp_proto.flow.handler import Handler
+from smtp_proto.flow.journal import QUIET, Journal
 from smtp_proto.flow.serve import Serve, ServeSettings
 from smtp_proto.flow.timeouts import Phase
 from smtp_proto.flow.tls import TLSLayer
@@ -34,8 +35,9 @@ class Client:
         served: ServeSettings | None = None,
         *,
         layer: TLSLayer | None = None,
+        journal: Journal = QUIET,
     ) -> None:
-        self.flow = Serve(handler or Handler(), served or settings(), "192.0.2.1")
+        self.flow = Serve(handler or Handler(), served or settings(), "192.0.2.1", journal)
         self.layer = layer
         self.sends: list[bytes] = []
         self.asks: list[Ask] = []

@@ -16,6 +16,7 @@ from smtp_proto.flow.check import CheckCredentials, CredentialReport
 from smtp_proto.flow.errors import (
     AuthenticationError,
     ConnectError,
+    ProtocolViolation,
     ReplyError,
     SMTPTimeout,
 )
@@ -81,7 +82,10 @@ def carry_out(flow: Flow[T], script: str, tokens: Iterable[object] = ()) -> T:
             case Connect():
                 flow.connected("192.0.2.7")
             case Send(data):
-                server.write(bytes(data))
+                try:
+                    server.write(bytes(data))
+                except OSError as error:
+                    flow.failed(error)
             case Receive():
                 flow.receive_data(server.read())
             case Ask():
@@ -144,6 +148,77 @@ def test_no_mechanism_is_tried_twice() -> None:
         "PLAIN": "the server answered 504 no",
         "LOGIN": "the server answered 504 nor that",
     }
+
+
+def test_501_to_a_response_is_about_the_response() -> None:
+    script = f"{EHLO}LOGIN PLAIN\n{LOGIN}S: 501 5.5.2 what?\n"
+    policy = Policy(order=("LOGIN",), allow_cleartext=True)
+    with pytest.raises(AuthenticationError) as caught:
+        carry_out(opening(ALICE, policy), script)
+    assert caught.value.tried == ("LOGIN",)
+
+
+def test_opportunistic_never_logs_in_over_clear_text() -> None:
+    settled = settings(security=Security.OPPORTUNISTIC, credentials=ALICE, nonce=lambda: b"n" * 16)
+    with pytest.raises(AuthenticationError, match="never logs in over clear text") as caught:
+        carry_out(OpenSession(settled), f"{EHLO}SCRAM-SHA-256 CRAM-MD5 PLAIN\n")
+    assert caught.value.offered == ("SCRAM-SHA-256", "CRAM-MD5", "PLAIN")
+
+
+# --- What a server quotes -------------------------------------------------------------------------
+
+LONG = Credentials("alice", "correct horse battery staple")
+LONG_PLAIN = b64encode(b"\0alice\0correct horse battery staple").decode()
+
+
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        "correct horse battery staple",
+        "cut: correct ho",
+        LONG_PLAIN,
+        LONG_PLAIN.rstrip("="),
+        f"cut: {LONG_PLAIN[20:32]}",
+        b64encode(LONG.password.encode()).decode(),
+    ],
+)
+@pytest.mark.parametrize("code", [535, 421])
+def test_no_part_of_a_secret_comes_back(quoted: str, code: int) -> None:
+    notes = Notes()
+    script = f"{EHLO}PLAIN\nC: AUTH PLAIN {LONG_PLAIN}\nS: {code} {quoted}\n"
+    with pytest.raises(AuthenticationError) as caught:
+        carry_out(opening(LONG, journal=notes), script)
+    told = f"{caught.value!r} {caught.value} {vars(caught.value)} {notes.failures}"
+    assert quoted not in told
+    assert caught.value.reply is not None
+    assert caught.value.reply.code == code
+
+
+def test_what_quotes_nothing_is_told() -> None:
+    script = f"{EHLO}PLAIN\nC: AUTH PLAIN {LONG_PLAIN}\nS: 535 5.7.8 see https://example.org\n"
+    with pytest.raises(AuthenticationError, match="see https://example.org"):
+        carry_out(opening(LONG), script)
+
+
+def test_the_answer_to_a_cancellation_is_not_told() -> None:
+    script = f"{EHLO}PLAIN\nC: AUTH PLAIN {LONG_PLAIN}\nS: 334 \nC: *\nS: {LONG_PLAIN}\n"
+    with pytest.raises(ProtocolViolation) as caught:
+        carry_out(opening(LONG), script)
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert LONG_PLAIN[:12] not in str(error)
+        error = error.__cause__ or error.__context__
+
+
+def test_last_words_do_not_quote() -> None:
+    script = (
+        f"{EHLO}LOGIN\nC: AUTH LOGIN\nS: 334 VXNlcm5hbWU6\nC:BREAK\nS: 421 YWxpY2VhbGljZQ\nS:EOF\n"
+    )
+    alice = Credentials("alicealice", "s3cret")
+    with pytest.raises(AuthenticationError) as caught:
+        carry_out(opening(alice), script)
+    assert "YWxpY2VhbGljZQ" not in f"{caught.value} {vars(caught.value)}"
+    assert caught.value.__cause__ is None
 
 
 # --- Tokens ---------------------------------------------------------------------------------------

@@ -546,7 +546,9 @@ def test_timeouts_must_be_numbers(seconds: object) -> None:
 
 
 def test_every_phase_has_its_seconds() -> None:
-    assert {phase: Timeouts.of(5).seconds(phase) for phase in Phase} == dict.fromkeys(Phase, 5)
+    five = dict.fromkeys(Phase, 5.0) | {Phase.GREETING_PROBE: 1.25}
+    assert {phase: Timeouts.of(5).seconds(phase) for phase in Phase} == five
+    assert Timeouts.of(100).greeting_probe == Timeouts().greeting_probe == 5
     assert Timeouts().seconds(Phase.FINAL) == 600
     assert Timeouts().seconds(Phase.EHLO) == Timeouts().command
 

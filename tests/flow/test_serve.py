@@ -188,7 +188,7 @@ def test_a_positive_reply_takes_no_place_of_the_server_s_own() -> None:
     accept = Reply(250, ("welcome",))
     client = Client(Refusing(connect=accept, helo=accept))
     assert client.said == GREETED
-    assert client.say(EHLO) == EHLO_REPLY
+    assert client.say(EHLO) == EHLO_REPLY.replace(b"250 HELP", b"250-HELP\r\n250 EXPN")
 
 
 def test_a_name_that_is_refused_leaves_things_as_they_are() -> None:
@@ -475,3 +475,12 @@ def test_a_browser_is_told_once() -> None:
     assert said.count(b"\r\n") == 1
     client.end()
     assert client.closed
+
+
+def test_expn_is_offered_where_somebody_expands() -> None:
+    class Lists(Handler):
+        def on_expand(self, session: ServerSession, string: str) -> Reply | None:
+            return Reply.build(250, "<a@example.org>")
+
+    assert b"EXPN\r\n" in Client(Lists()).say(b"EHLO client.example\r\n")
+    assert b"EXPN" not in Client().say(b"EHLO client.example\r\n")

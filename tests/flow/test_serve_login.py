@@ -10,10 +10,13 @@ from typing import cast
 
 import pytest
 
+from smtp_proto.engine.trace import Speaker
 from smtp_proto.flow.handler import Handler, ServerSession
 from smtp_proto.flow.security import Security
 from smtp_proto.flow.serve import ServeSettings
+from smtp_proto.flow.serve_questions import check_logins
 from smtp_proto.flow.timeouts import Phase
+from smtp_proto.flow.tls import ServerTLSFactory
 from smtp_proto.sasl.mechanism import Credentials
 from smtp_proto.wire.limits import Limits
 from smtp_proto.wire.reply import Reply
@@ -338,3 +341,96 @@ def test_settings_that_do_not_go_together(make: Callable[[], ServeSettings], why
 def test_a_server_needs_a_name() -> None:
     with pytest.raises(ValueError, match="omain"):
         ServeSettings(hostname="two words", nonce=lambda: b"")
+
+
+# --- What is offered, and told -------------------------------------------------------------------
+
+
+def test_no_login_is_offered_before_the_tls_that_is_required() -> None:
+    served = settings(
+        security=Security.STARTTLS, tls=cast("ServerTLSFactory", object), mechanisms=EVERY
+    )
+    assert b"AUTH" not in Client(Users(), served).say(EHLO)
+
+
+def test_require_auth_needs_a_mechanism_that_can_be_used() -> None:
+    with pytest.raises(ValueError, match="nobody could log in"):
+        settings(mechanisms=("PLAIN", "SCRAM-SHA-1-PLUS"), require_auth=True)
+    settings(mechanisms=("PLAIN", "CRAM-MD5"), require_auth=True)
+    settings(mechanisms=("PLAIN",), require_auth=True, allow_cleartext_auth=True)
+
+
+@pytest.mark.parametrize("mode", [Security.AUTO, Security.MANUAL])
+def test_modes_of_clients_are_none_of_a_server(mode: Security) -> None:
+    with pytest.raises(ValueError, match="is for clients"):
+        settings(security=mode)
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "method"),
+    [
+        ("PLAIN", "on_auth"),
+        ("XOAUTH2", "on_token"),
+        ("ANONYMOUS", "on_anonymous"),
+        ("CRAM-MD5", "find_password"),
+        ("SCRAM-SHA-256", "find_secret"),
+        ("EXTERNAL", "find_identity"),
+    ],
+)
+def test_somebody_has_to_answer_for_a_mechanism(mechanism: str, method: str) -> None:
+    with pytest.raises(ValueError, match=f"{mechanism} needs {method}"):
+        check_logins(Handler(), [mechanism])
+    check_logins(Users(), EVERY)
+
+
+class Told:
+    """A journal that is kept in memory."""
+
+    wants_events = True
+    wants_lines = False
+
+    def __init__(self) -> None:
+        self.failures: list[tuple[str, str, str]] = []
+
+    def line(self, speaker: Speaker, text: str) -> None:
+        raise AssertionError(text)
+
+    def happened(self, what: str) -> None:
+        pass
+
+    def login_failed(self, mechanism: str, identity: str, why: str) -> None:
+        self.failures.append((mechanism, identity, why))
+
+
+def told_by(*lines: bytes) -> list[tuple[str, str, str]]:
+    told = Told()
+    client = Client(Users(), passwords(), journal=told)
+    for line in (EHLO, *lines):
+        client.say(line)
+    return told.failures
+
+
+def test_who_fails_to_log_in_is_told_but_not_at_length() -> None:
+    name = "\u202e" + "x" * 200
+    ((mechanism, identity, _),) = told_by(b"AUTH PLAIN " + plain("wrong", name))
+    assert mechanism == "PLAIN"
+    assert identity.startswith("\\u202ex")
+    assert len(identity) <= 80
+
+
+def test_who_only_looks_at_a_challenge_is_told_too() -> None:
+    assert told_by(b"AUTH CRAM-MD5\r\n", b"*\r\n") == [
+        ("CRAM-MD5", "", "the client has cancelled it")
+    ]
+
+
+def test_the_words_of_a_handler_are_not_told() -> None:
+    class Chatty(Users):
+        def on_auth(self, session: ServerSession, credentials: Credentials) -> Reply:
+            return Reply.build(535, f"{credentials.password} is wrong")
+
+    told = Told()
+    client = Client(Chatty(), passwords(), journal=told)
+    client.say(EHLO)
+    client.say(b"AUTH PLAIN " + plain("canary"))
+    assert told.failures == [("PLAIN", "ann", "the answer was 535")]

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from smtp_proto.sasl.errors import SASLError
 from smtp_proto.sasl.mechanism import (
+    OUT_OF_ORDER,
+    WRONG_CREDENTIALS,
     Challenge,
     CheckPassword,
     Credentials,
@@ -86,3 +88,8 @@ def test_the_password_is_hidden() -> None:
 
 def test_no_initial_response_differs_from_an_empty_one() -> None:
     assert Challenge(b"") != Challenge(b"\0")
+
+
+def test_wrong_credentials_are_no_malformed_message() -> None:
+    assert WRONG_CREDENTIALS.malformed is False  # RFC 4954 4: 535, and not 501
+    assert OUT_OF_ORDER.malformed is True

@@ -491,3 +491,9 @@ def test_no_message_makes_it_raise(
 ) -> None:
     changed = message[:position] + octets + message[position + 1 :]
     assert isinstance(make(SERVER_CONTEXT).start(changed), CheckToken | Rejected | Challenge)
+
+
+@pytest.mark.parametrize("make", [XOAuth2Server, OAuthBearerServer])
+def test_what_explains_a_refusal_is_json(make: type[XOAuth2Server | OAuthBearerServer]) -> None:
+    fields = json.loads(make.explanation)
+    assert fields["status"] in {"401", "invalid_token"}  # RFC 7628 3.2.2

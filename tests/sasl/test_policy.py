@@ -239,11 +239,20 @@ def test_a_password_is_not_for_them() -> None:
 @pytest.mark.parametrize(
     ("name", "credentials"),
     [
-        ("DIGEST-MD5", CREDENTIALS),
         ("EXTERNAL", ExternalCredentials()),
         ("ANONYMOUS", AnonymousCredentials()),
     ],
 )
+def test_who_gives_the_credentials_of_one_mechanism_has_named_it(
+    name: str, credentials: AnyCredentials, secure: bool
+) -> None:
+    assert chosen(Policy(), [name], credentials, secure=secure) == name
+    assert chosen(allow("PLAIN"), [name], credentials, secure=secure) is None
+    assert chosen(Policy(), [name], CREDENTIALS, secure=secure) is None
+
+
+@pytest.mark.parametrize("secure", [True, False])
+@pytest.mark.parametrize(("name", "credentials"), [("DIGEST-MD5", CREDENTIALS)])
 def test_what_is_used_by_name_only(name: str, credentials: AnyCredentials, secure: bool) -> None:
     choice = choose(Policy(), [name], credentials, secure, context=CLIENT_CONTEXT)
     assert told(choice) == (None, {name: BY_NAME})

@@ -124,3 +124,11 @@ def test_what_is_prepared_is_canonical(text: str) -> None:
 @given(st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E)))
 def test_printable_ascii_stays_as_it_is(text: str) -> None:
     assert saslprep(text) == text
+
+
+def test_what_is_longer_than_anybody_means_costs_no_time() -> None:
+    assert saslprep("a" * 5000) == "a" * 5000
+    assert saslprep("ä" * 1000) == "ä" * 1000
+    for text in ("ä" * 1001, "\ufdfa" * 100):
+        with pytest.raises(SASLError, match="longer than 1000"):
+            saslprep(text)

@@ -184,3 +184,10 @@ def test_clear_forgets_octets_and_offset() -> None:
     assert len(buffer) == 0
     buffer.feed(b"\r\n")
     assert buffer.take_line(100) == b""
+
+
+def test_an_empty_line_right_behind_others_is_found() -> None:
+    buffer = filled(b"a\r\nb\r\n")
+    assert buffer.take_lines(9, 100) == [b"a", b"b"]
+    buffer.feed(b"\r\n")
+    assert buffer.take_lines(9, 100) == [b""]

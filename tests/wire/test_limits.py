@@ -38,3 +38,18 @@ def test_a_message_size_of_zero_is_no_limit() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_each_limit_can_be_set(name: str) -> None:
     assert getattr(Limits(**{name: 1}), name) == 1
+
+
+def test_the_defaults() -> None:
+    assert Limits() == Limits(
+        reply_line=4096,
+        reply_lines=1000,
+        reply_octets=262_144,
+        pipelined_commands=100,
+        command_line=4096,
+        message_size=50 * 1024 * 1024,
+        recipients=1000,
+        errors=10,
+        auth_line=12_290,
+        auth_rounds=10,
+    )

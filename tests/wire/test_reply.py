@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from smtp_proto.wire.buffer import ReceiveBuffer
@@ -371,6 +371,8 @@ def test_text_takes_the_status_off_each_line() -> None:
     assert Reply(250, ("mx.example.org", "SIZE 1000")).text == "mx.example.org\nSIZE 1000"
 
 
+@example(5, 999, 999)
+@example(2, 0, 0)
 @given(st.sampled_from([2, 4, 5]), st.integers(0, 999), st.integers(0, 999))
 def test_a_status_code_is_read_as_it_is_written(class_: int, subject: int, detail: int) -> None:
     status = EnhancedStatusCode(class_, subject, detail)

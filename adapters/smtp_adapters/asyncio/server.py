@@ -6,6 +6,7 @@ Knows tasks, and how connections come in and end. Must not know how a flow is ca
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -50,17 +51,32 @@ class SMTPServer(Server):
         if self._address is None:
             return
         self._address = None
-        self._listener.close()
         for stream in self._connections.values():
             stream.abort()
         # A handler may close its server: it cannot wait for itself.
         others = self._connections.keys() - {asyncio.current_task()}
         try:
+            await self._stop_listening()
             if others:
                 await asyncio.wait(others)
         except asyncio.CancelledError:
             self._cancel()
             raise
+
+    async def _stop_listening(self) -> None:
+        """Take no more connections, and close.
+
+        asyncio forgets to close what it has accepted, if its server is closed before that has got
+        to us: so that comes first, and `_accept` ends it.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            with suppress(NotImplementedError):  # not every loop has readers
+                for each in self._listener.sockets:
+                    loop.remove_reader(each)
+            await asyncio.sleep(0)
+        finally:
+            self._listener.close()
 
     def _cancel(self) -> None:
         for task in self._connections:

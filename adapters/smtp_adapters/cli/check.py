@@ -7,57 +7,64 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 
 from smtp_adapters.cli.arguments import add_settings, settings_of
-from smtp_adapters.cli.findings import as_json, login_rows, outcome, tls_rows
-from smtp_adapters.cli.text import Exit, complain, exit_of, explained, say, show_table
-from smtp_adapters.settings import client_arguments
+from smtp_adapters.cli.findings import login_json, login_rows, outcome, server_json, tls_rows, way
+from smtp_adapters.cli.text import Cell, Exit, Mood, complain, exit_of, explained, say, show_table
+from smtp_adapters.settings import client_arguments, make_client
 from smtp_adapters.socket import SMTPClient
+from smtp_proto.flow import CredentialReport
 
 HELP = "log in, and tell what happened"
 DESCRIPTION = """\
 Connect to a server, start TLS and log in, as the options say, and show what was tried
 on the way, the certificate, the mechanisms, and what the server answered. No mail is
-sent."""
+sent. The password is asked for on a terminal; else it is read from a file or from the
+environment, see --password-file and --password-env: it is never an option itself."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what `check-credentials` can be given."""
-    parser.usage = "%(prog)s --server HOST[:PORT] [OPTION ...]"
+    parser.usage = "%(prog)s --server HOST[:PORT] --user NAME [OPTION ...]"
     parser.add_argument("--json", action="store_true", help="print it for programs to read")
     add_settings(parser)
 
 
 def run(given: argparse.Namespace) -> Exit:
-    """Check, and show the report. OK if it led to a login."""
-    make: Callable[..., SMTPClient] = SMTPClient
-    client = make(**client_arguments(settings_of(given)))
-    report = client.check_credentials()
+    """Check, and show the report. OK if it led to a login. Raises ValueError without a login."""
+    settings = settings_of(given)
+    if client_arguments(settings).get("auth") is None:
+        raise ValueError("nobody to log in as: give --user and a password")
+    report = make_client(SMTPClient, settings).check_credentials()
     if given.json:
-        say(json.dumps(as_json(report)))
+        say(json.dumps({**login_json(report), **server_json(report)}))
     else:
-        rows = [
-            (str(attempt.port), attempt.security.value, str(attempt.error or "greeted"))
-            for attempt in report.attempts
-        ]
-        if rows:
-            show_table(("port", "security", "outcome"), rows)
-            say("")
-        where = report.host if report.port is None else f"{report.host} port {report.port}"
+        _show(report)
+    if report.error is None:
+        return Exit.OK
+    complain(explained(report.error))
+    return exit_of(report.error)
+
+
+def _show(report: CredentialReport) -> None:
+    if report.attempts:
         show_table(
-            ("", ""),
+            ("port", "way", "outcome"),
             [
-                ("server", where),
-                ("outcome", outcome(report)),
-                *tls_rows(report.tls),
-                *login_rows(report),
+                (str(attempt.port), way(attempt.security), outcome(attempt.error, "greeted"))
+                for attempt in report.attempts
             ],
         )
-    if report.error is not None:
-        complain(explained(report.error))
-        return exit_of(report.error)
-    if not report:
-        complain("no login was tried: give --user and a password")
-        return Exit.USAGE
-    return Exit.OK
+        say("")
+    server = report.host if report.port is None else f"{report.host} port {report.port}"
+    # Why it failed is told where errors are.
+    failed = Cell(f"failed in phase {report.phase.value}" if report.phase else "failed", Mood.BAD)
+    show_table(
+        ("", ""),
+        [
+            ("server", server),
+            ("login", Cell("succeeded", Mood.GOOD) if report else failed),
+            *tls_rows(report.tls),
+            *login_rows(report),
+        ],
+    )

@@ -7,13 +7,15 @@ about, nor what a terminal is.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from hashlib import sha256
 from typing import TypeAlias
 
-from smtp_proto.flow import CredentialReport, SMTPError, TLSInfo
+from smtp_adapters.cli.text import Cell, Mood
+from smtp_adapters.tls.certificates import expiry, fingerprint, names
+from smtp_proto.flow import CredentialReport, Security, SMTPError, TLSInfo
 from smtp_proto.wire import Capabilities
 
 Json: TypeAlias = "str | int | bool | list[Json] | dict[str, Json] | None"
+Row: TypeAlias = tuple[str, str | Cell]
 
 _MEANINGS = {
     "8BITMIME": "takes octets above 127 (RFC 6152)",
@@ -33,6 +35,7 @@ _MEANINGS = {
     "MT-PRIORITY": "takes priorities (RFC 6710)",
     "PIPECONNECT": "takes commands before it has greeted",
     "PIPELINING": "takes many commands in one flight (RFC 2920)",
+    "PRDR": "answers to the content for each recipient",
     "REQUIRETLS": "promises TLS on the whole way (RFC 8689)",
     "SIZE": "says how large a message it takes (RFC 1870)",
     "SMTPUTF8": "takes addresses in UTF-8 (RFC 6531)",
@@ -41,47 +44,92 @@ _MEANINGS = {
     "XCLIENT": "takes the word of a proxy about who connects",
 }
 
+_WAYS = {
+    Security.IMPLICIT: "TLS from the start",
+    Security.STARTTLS: "STARTTLS",
+    Security.NONE: "clear text",
+}
+
 
 def meaning(keyword: str) -> str:
     """What an extension is for; "" where that is not known here."""
     return _MEANINGS.get(keyword, "")
 
 
-def outcome(report: CredentialReport) -> str:
-    """What became of it, in a word or a sentence."""
-    match report.error:
-        case None if report.authenticated:
-            return "logged in"
-        case None:
-            return "works"
-        case error:
-            return str(error)
+def way(security: Security) -> str:
+    """What to call a way to reach a server."""
+    return _WAYS[security]
 
 
-def tls_rows(tls: TLSInfo | None) -> Iterator[tuple[str, str]]:
+def outcome(error: SMTPError | None, success: str) -> Cell:
+    """What became of it: why it failed, or the word for its success."""
+    return Cell(success, Mood.GOOD) if error is None else Cell(str(error), Mood.BAD)
+
+
+def tls_rows(tls: TLSInfo | None) -> Iterator[Row]:
     """What TLS was in force, one thing after the other."""
     if tls is None:
         yield "TLS", "none"
         return
     yield "TLS", f"{tls.version}, {tls.cipher}"
-    yield "certificate", "verified" if tls.verified else f"refused: {tls.not_verified_because}"
-    if tls.peer_certificate is not None:
-        yield "SHA-256", sha256(tls.peer_certificate).hexdigest()
+    certificate = tls.peer_certificate
+    verdict = Cell("verified", Mood.GOOD) if tls.verified else Cell("not verified", Mood.BAD)
+    yield "certificate", verdict
+    if certificate is not None:
+        until = expiry(certificate)
+        yield "for", ", ".join(names(certificate))
+        yield "until", "" if until is None else f"{until:%Y-%m-%d %H:%M} UTC"
+        yield "SHA-256", fingerprint(certificate)
 
 
-def login_rows(report: CredentialReport) -> Iterator[tuple[str, str]]:
+def login_rows(report: CredentialReport) -> Iterator[Row]:
     """What became of the login, one thing after the other."""
     yield "offered", ", ".join(report.offered) or "nothing"
     yield "allowed", "any" if report.allowed is None else ", ".join(sorted(report.allowed))
     yield "tried", ", ".join(report.tried) or "nothing"
     for name, why in report.passed_over:
-        yield f"not {name}", why
+        yield f"not {name}", Cell(why, Mood.FAINT)
     if report.reply is not None:
         yield "reply", str(report.reply)
 
 
-def as_json(report: CredentialReport) -> dict[str, Json]:
-    """All of a report, for programs. It has no secret in it."""
+def offer_rows(report: CredentialReport) -> Iterator[tuple[str | Cell, ...]]:
+    """What the server offers: keyword, values, when, and what that is."""
+    before = _keywords(report.capabilities_before_tls)
+    now = _keywords(report.capabilities)
+    for keyword, values in (before | now).items():
+        when = ""
+        if report.capabilities_before_tls is not None:
+            when = _when(keyword in before, keyword in now)
+        yield keyword, " ".join(values), when, Cell(meaning(keyword), Mood.FAINT)
+
+
+def _when(before: bool, now: bool) -> str:
+    if before and now:
+        return ""
+    return "only before TLS" if before else "only under TLS"
+
+
+def _keywords(capabilities: Capabilities | None) -> dict[str, tuple[str, ...]]:
+    return {} if capabilities is None else dict(capabilities.keywords)
+
+
+# --- For programs -----------------------------------------------------------------------------
+
+
+def server_json(report: CredentialReport) -> dict[str, Json]:
+    """What the server is like, and why not all of it is known."""
+    return {
+        "greeting": None if report.greeting is None else str(report.greeting),
+        "tls": _tls(report.tls),
+        "capabilities_before_tls": _capabilities(report.capabilities_before_tls),
+        "capabilities": _capabilities(report.capabilities),
+        "error": _error(report.error),
+    }
+
+
+def login_json(report: CredentialReport) -> dict[str, Json]:
+    """Which ways were tried, and what became of the login. It has no secret in it."""
     return {
         "host": report.host,
         "port": report.port,
@@ -94,18 +142,11 @@ def as_json(report: CredentialReport) -> dict[str, Json]:
             }
             for attempt in report.attempts
         ],
-        "greeting": None if report.greeting is None else str(report.greeting),
-        "tls": _tls(report.tls),
-        "capabilities_before_tls": _capabilities(report.capabilities_before_tls),
-        "capabilities": _capabilities(report.capabilities),
-        "login": {
-            "offered": list(report.offered),
-            "allowed": None if report.allowed is None else [*sorted(report.allowed)],
-            "tried": list(report.tried),
-            "passed_over": dict(report.passed_over),
-            "reply": None if report.reply is None else str(report.reply),
-        },
-        "error": _error(report.error),
+        "offered": [*report.offered],
+        "allowed": None if report.allowed is None else [*sorted(report.allowed)],
+        "tried": [*report.tried],
+        "passed_over": {**dict(report.passed_over)},
+        "reply": None if report.reply is None else str(report.reply),
     }
 
 
@@ -126,10 +167,19 @@ def _tls(tls: TLSInfo | None) -> Json:
     return {
         "version": tls.version,
         "cipher": tls.cipher,
+        "server_hostname": tls.server_hostname,
         "verified": tls.verified,
         "not_verified_because": tls.not_verified_because or None,
-        "server_hostname": tls.server_hostname,
-        "sha256": None if certificate is None else sha256(certificate).hexdigest(),
+        "certificate": None if certificate is None else _certificate(certificate),
+    }
+
+
+def _certificate(certificate: bytes) -> Json:
+    until = expiry(certificate)
+    return {
+        "names": [*names(certificate)],
+        "until": None if until is None else until.isoformat(),
+        "sha256": fingerprint(certificate),
     }
 
 

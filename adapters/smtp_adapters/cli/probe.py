@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from smtp_adapters.cli.arguments import Endpoint, endpoint, readable
-from smtp_adapters.cli.findings import Json, as_json, meaning, outcome, tls_rows
+from smtp_adapters.cli.findings import Json, offer_rows, outcome, server_json, tls_rows, way
 from smtp_adapters.cli.text import Exit, exit_of, say, show_table
 from smtp_adapters.socket import SMTPClient
 from smtp_adapters.tls import ClientTLS
@@ -22,7 +23,7 @@ DESCRIPTION = """\
 Connect to a server in each way that there is, and show which of them work, its
 certificate, and what it offers, before TLS and after. No login is tried and no mail
 is sent. Without a port: 465 with TLS from the start, 587 and 25 with STARTTLS, and
-25 in clear text."""
+25 in clear text. A certificate that is refused is a failure, whichever other way works."""
 
 _WAYS = (
     (465, Security.IMPLICIT),
@@ -31,7 +32,7 @@ _WAYS = (
     (25, Security.NONE),
 )
 _MODES = (Security.IMPLICIT, Security.STARTTLS, Security.NONE)
-_PATIENCE = 10.0  # seconds for each step
+_PATIENCE = 10.0  # seconds for each way
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +42,6 @@ class _Finding:
     port: int
     security: Security
     report: CredentialReport
-
-    @property
-    def title(self) -> str:
-        return f"port {self.port}, {self.security.value}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,18 +62,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> Exit:
-    """Look, and show what was found. OK if any way works."""
+    """Look, and show what was found. Raises ValueError for what cannot be used."""
     server: Endpoint = given.server
     ways = _WAYS if server.port is None else [(server.port, mode) for mode in _MODES]
     findings = [_look(given, server.host, port, security) for port, security in ways]
     if given.json:
-        say(json.dumps(_json(server.host, findings), indent=None))
+        say(json.dumps({"host": server.host, "ways": [_json(finding) for finding in findings]}))
     else:
         _show(findings)
-    errors = [finding.report.error for finding in findings]
-    if None in errors:
-        return Exit.OK
-    return next(exit_of(error) for error in errors if error is not None)
+    return _exit([finding.report for finding in findings])
+
+
+def _exit(reports: Sequence[CredentialReport]) -> Exit:
+    """How it ended: OK if any way works, else by the failure that came after the greeting."""
+    errors = [report.error for report in reports]
+    if any(isinstance(error, CertificateError) for error in errors):
+        return Exit.CERTIFICATE
+    furthest = max(reports, key=lambda report: (report.error is None, report.greeting is not None))
+    return Exit.OK if furthest.error is None else exit_of(furthest.error)
 
 
 def _look(given: argparse.Namespace, host: str, port: int, security: Security) -> _Finding:
@@ -98,9 +101,7 @@ def _look(given: argparse.Namespace, host: str, port: int, security: Security) -
     if isinstance(refusal, CertificateError):
         # Nothing is trusted to this connection: it is only looked at.
         seen = check(ClientTLS(context=_not_verifying()))
-        tls = seen.tls
-        if tls is not None:
-            tls = replace(tls, verified=False, not_verified_because=str(refusal))
+        tls = seen.tls and replace(seen.tls, not_verified_because=str(refusal))
         report = replace(seen, tls=tls, error=refusal)
     return _Finding(port, security, report)
 
@@ -112,21 +113,23 @@ def _not_verifying() -> ssl.SSLContext:
     return context
 
 
-def _json(host: str, findings: list[_Finding]) -> Json:
+def _json(finding: _Finding) -> dict[str, Json]:
     return {
-        "host": host,
-        "ways": [
-            {"security": finding.security.value, **as_json(finding.report), "port": finding.port}
-            for finding in findings
-        ],
+        "port": finding.port,
+        "security": finding.security.value,
+        **server_json(finding.report),
     }
 
 
-def _show(findings: list[_Finding]) -> None:
+def _show(findings: Sequence[_Finding]) -> None:
     show_table(
-        ("port", "security", "outcome"),
+        ("port", "way", "outcome"),
         [
-            (str(finding.port), finding.security.value, outcome(finding.report))
+            (
+                str(finding.port),
+                way(finding.security),
+                outcome(finding.report.error, "works"),
+            )
             for finding in findings
         ],
     )
@@ -138,23 +141,10 @@ def _show(findings: list[_Finding]) -> None:
 
 def _show_one(finding: _Finding) -> None:
     report = finding.report
-    say(finding.title)
+    say(f"Port {finding.port}, {way(finding.security)}")
+    say("")
     show_table(("", ""), [("greeting", str(report.greeting)), *tls_rows(report.tls)])
-    before = report.capabilities_before_tls
-    now = report.capabilities
-    offered = {} if now is None else dict(now.keywords)
-    rows = [
-        (keyword, " ".join(values), "", meaning(keyword)) for keyword, values in offered.items()
-    ]
-    if before is not None:
-        rows = [
-            (keyword, values, "" if keyword in before else "only under TLS", what)
-            for keyword, values, _, what in rows
-        ]
-        rows += [
-            (keyword, " ".join(values), "only before TLS", meaning(keyword))
-            for keyword, values in before.keywords.items()
-            if keyword not in offered
-        ]
+    rows = list(offer_rows(report))
     if rows:
+        say("")
         show_table(("offers", "with", "when", "what it is"), rows)

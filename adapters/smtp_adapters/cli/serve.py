@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import argparse
 import signal
-from contextlib import ExitStack, suppress
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager, suppress
 from hmac import compare_digest
+from logging import INFO, LogRecord, getLogger
 from logging import Handler as LogHandler
-from logging import LogRecord, getLogger
 from pathlib import Path
 from secrets import token_bytes
 from socket import gethostname
@@ -94,11 +95,11 @@ def run(given: argparse.Namespace) -> Exit:
         allow_cleartext_auth=given.allow_cleartext_auth,
         protocol=protocol,
     )
-    getLogger("smtp_adapters").addHandler(_OneLine())
     # Both signals end the wait below, and with it all connections.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     with ExitStack() as stack:
+        stack.enter_context(_log_on_stderr())
         try:
             stack.enter_context(server)
         except OSError as error:
@@ -204,8 +205,23 @@ def _scram(user: tuple[str, str] | None) -> tuple[str, ScramSecret] | None:
         return None
 
 
+@contextmanager
+def _log_on_stderr() -> Generator[None]:
+    """Show what happens in each connection, each failed login, and what should not happen."""
+    handler = _OneLine()
+    loggers = [getLogger(name) for name in ("smtp_proto", "smtp_adapters")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(INFO)
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
 class _OneLine(LogHandler):
-    """What the server logs, as lines without tracebacks."""
+    """What is logged, as lines without tracebacks."""
 
     def emit(self, record: LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None

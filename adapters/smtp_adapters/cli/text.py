@@ -10,15 +10,17 @@ import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from enum import IntEnum
-from typing import TextIO
+from enum import Enum, IntEnum
+from typing import NamedTuple, TextIO
 
 from smtp_proto.flow.errors import (
     AuthenticationError,
+    CertificateError,
     ConnectError,
     ConnectionLost,
     DeliveryInDoubt,
     ProtocolViolation,
+    ProxyError,
     SMTPError,
     SMTPTimeout,
     TLSError,
@@ -39,6 +41,9 @@ class Exit(IntEnum):
     AUTHENTICATION = 5
     LOST = 6
     IN_DOUBT = 7
+    PROXY = 8
+    CERTIFICATE = 9
+    TIMEOUT = 10
     INTERRUPTED = 130
 
     @property
@@ -48,14 +53,17 @@ class Exit(IntEnum):
 
 
 _MEANINGS = {
-    Exit.OK: "done: the server has taken the message for all recipients",
+    Exit.OK: "done: the message was taken for all recipients, the login succeeded, a way works",
     Exit.REFUSED: "the server refused the session, the sender, a recipient or the content",
     Exit.USAGE: "nothing was tried: an argument, a file or the message is not as it must be",
     Exit.CONNECT: "the server cannot be reached; or cannot listen there",
     Exit.TLS: "TLS failed, or is required and not offered",
     Exit.AUTHENTICATION: "the server did not let the user in",
-    Exit.LOST: "the server took too long, hung up, or broke the protocol; nothing was delivered",
+    Exit.LOST: "the server hung up, or broke the protocol; nothing was delivered",
     Exit.IN_DOUBT: "the message was sent, but no answer came: it may have been delivered, or not",
+    Exit.PROXY: "a proxy did not lead to the server",
+    Exit.CERTIFICATE: "the server's certificate is not trusted, or not the server's",
+    Exit.TIMEOUT: "the server took too long; nothing was delivered",
     Exit.INTERRUPTED: "interrupted by Ctrl-C",
 }
 
@@ -63,9 +71,11 @@ _MEANINGS = {
 _EXITS: tuple[tuple[type[SMTPError], Exit], ...] = (
     (DeliveryInDoubt, Exit.IN_DOUBT),
     (ConnectError, Exit.CONNECT),
+    (ProxyError, Exit.PROXY),
+    (CertificateError, Exit.CERTIFICATE),
     (TLSError, Exit.TLS),
     (AuthenticationError, Exit.AUTHENTICATION),
-    (SMTPTimeout, Exit.LOST),
+    (SMTPTimeout, Exit.TIMEOUT),
     (ConnectionLost, Exit.LOST),
     (ProtocolViolation, Exit.LOST),
 )
@@ -73,9 +83,12 @@ _EXITS: tuple[tuple[type[SMTPError], Exit], ...] = (
 # What to change, where the errors themselves cannot know the names of the options.
 _ADVICE = {
     Exit.CONNECT: "check the host and the port of --server, and that a server runs there",
-    Exit.TLS: "--security says when TLS begins, --ca-file whom to trust",
+    Exit.PROXY: "check --proxy, and who may use it",
+    Exit.TLS: "--security says when TLS begins",
+    Exit.CERTIFICATE: "--ca-file says whom to trust",
     Exit.AUTHENTICATION: "check --user and the password",
-    Exit.LOST: "check --server and --security, or give it more time with --timeout",
+    Exit.LOST: "check --server and --security",
+    Exit.TIMEOUT: "check --server and --security, or give it more time with --timeout",
     Exit.IN_DOUBT: "look whether it has arrived before you send it again",
 }
 
@@ -151,26 +164,52 @@ def _ignore(_step: int) -> None:
 # --- Tables -----------------------------------------------------------------------------------
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; columns whose cells are all numbers stand to the right."""
-    cells = [[escaped(cell) for cell in row] for row in rows]
+class Mood(Enum):
+    """What a cell is to whoever reads it. The value is its style on a terminal."""
+
+    PLAIN = ""
+    GOOD = "green"
+    BAD = "red"
+    FAINT = "dim"
+
+
+class Cell(NamedTuple):
+    """A cell of a table, where it is more than its text."""
+
+    text: str
+    mood: Mood = Mood.PLAIN
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[str | Cell]]) -> None:
+    """Print a table, without a head where no column has a name.
+
+    Columns whose cells are all numbers stand to the right.
+    """
+    cells = [[_cell(cell) for cell in row] for row in rows]
     right = [
-        all(row[index].replace(".", "").isdigit() for row in cells) for index in range(len(columns))
+        all(row[index].text.replace(".", "").isdigit() for row in cells)
+        for index in range(len(columns))
     ]
     if sys.stdout.isatty() and _show_rich_table(columns, cells, right):
         return
-    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    lines = [columns, ["-" * width for width in widths], *cells]
-    for line in lines:
+    texts = [[cell.text for cell in row] for row in cells]
+    widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
+    head = [columns, ["-" * width for width in widths]] if any(columns) else []
+    for line in (*head, *texts):
         padded = [
-            cell.rjust(width) if to_the_right else cell.ljust(width)
-            for cell, width, to_the_right in zip(line, widths, right, strict=True)
+            text.rjust(width) if to_the_right else text.ljust(width)
+            for text, width, to_the_right in zip(line, widths, right, strict=True)
         ]
         say("  ".join(padded).rstrip())
 
 
+def _cell(given: str | Cell) -> Cell:
+    cell = given if isinstance(given, Cell) else Cell(given)
+    return cell._replace(text=escaped(cell.text))
+
+
 def _show_rich_table(
-    columns: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[bool]
+    columns: Sequence[str], cells: Sequence[Sequence[Cell]], right: Sequence[bool]
 ) -> bool:
     """Print it with rich; False: rich is not there."""
     try:
@@ -179,10 +218,23 @@ def _show_rich_table(
         from rich.text import Text
     except ImportError:
         return False
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column, to_the_right in zip(columns, right, strict=True):
-        table.add_column(column, justify="right" if to_the_right else "left", no_wrap=True)
+    table = Table(
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+        header_style="bold",
+        show_header=any(columns),
+    )
+    last = len(columns) - 1
+    for index, (column, to_the_right) in enumerate(zip(columns, right, strict=True)):
+        # What is long stands last, and goes on in the next line.
+        table.add_column(
+            column,
+            justify="right" if to_the_right else "left",
+            no_wrap=index < last,
+            overflow="fold",
+        )
     for row in cells:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(cell.text, cell.mood.value) for cell in row))
     Console().print(table)
     return True

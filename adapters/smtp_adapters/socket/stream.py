@@ -5,10 +5,12 @@ Knows sockets and the clock. Must not know what goes to and fro.
 
 from __future__ import annotations
 
+import select
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
-from math import inf
+from math import ceil, inf
 from selectors import EVENT_READ, EVENT_WRITE
 from time import monotonic
 
@@ -30,6 +32,20 @@ else:
     from selectors import PollSelector as Selector
 
 RECEIVE = 65_536  # octets taken from the socket at a time
+
+Wait = Callable[[float | None], object]
+"""Waits so many seconds, None: without limit; what it returns is true where something has come."""
+
+
+def _arrivals(connection: socket.socket) -> Wait:
+    """How to wait for octets, or the end of the stream, on a socket that stays the same."""
+    if sys.platform == "win32":
+        selector = Selector()
+        selector.register(connection, EVENT_READ)
+        return selector.select
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return lambda seconds: poll.poll(None if seconds is None else ceil(seconds * 1000))
 
 
 def deadline_of(timer: Timer, end: float) -> float:
@@ -53,7 +69,7 @@ class Stream:
     One thread uses it; another one may close it.
     """
 
-    __slots__ = ("_arrivals", "_socket")
+    __slots__ = ("_socket", "_wait")
 
     def __init__(self, connection: socket.socket | None = None) -> None:
         self._socket = connection
@@ -101,8 +117,7 @@ class Stream:
         """Make a socket that is connected ready for the other verbs."""
         connection.setblocking(False)
         _send_at_once(connection)
-        self._arrivals = Selector()
-        self._arrivals.register(connection, EVENT_READ)
+        self._wait = _arrivals(connection)
 
     def send(self, data: Octets, deadline: float) -> None:
         """Write all of `data`."""
@@ -118,7 +133,7 @@ class Stream:
         """Wait for octets; b"": the peer has ended the stream."""
         connection = self._connection()
         while True:
-            self._arrivals.select(seconds_until(deadline))
+            self._wait(seconds_until(deadline))
             try:
                 return connection.recv(RECEIVE)
             except BlockingIOError:
@@ -126,10 +141,11 @@ class Stream:
 
     def overheard(self) -> bytes | None:
         """What has come though nobody waited for it; b"": the stream has ended; None: nothing."""
-        if self._socket is None:
+        connection = self._socket
+        if connection is None:
             return None
         try:
-            return self._socket.recv(RECEIVE)
+            return connection.recv(RECEIVE) if self._wait(0) else None
         except BlockingIOError:
             return None
         except OSError:

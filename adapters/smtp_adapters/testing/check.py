@@ -10,6 +10,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from inspect import iscoroutinefunction
 from threading import Thread
 from time import sleep
 from typing import assert_never
@@ -40,7 +41,7 @@ def check_transport(
     *,
     cancel: Callable[[Flow[str]], object] | None = None,
     patience: float = 5.0,
-    cases: Iterable[Case] = CASES,
+    cases: Iterable[Case] | None = None,
 ) -> Report:
     """Try a transport; return which rules it breaks. See `Report.raise_for_findings()`.
 
@@ -52,7 +53,12 @@ def check_transport(
     `patience`: seconds for what ought to happen at once. All `cases` take less than ten seconds,
     but longer with a transport that hangs.
     """
-    findings = [_try(case, carry_out, patience) for case in cases]
+    if iscoroutinefunction(carry_out):
+        raise TypeError(
+            "carry_out is a coroutine function: wrap it, as lambda flow: trio.run(carry_out, flow)"
+        )
+    chosen = CASES if cases is None else cases
+    findings = [_try(case, carry_out, patience) for case in chosen]
     if cancel is not None:
         findings.append(_try(CANCELLATION, _without_result(cancel), patience))
     return Report(tuple(finding for finding in findings if finding is not None))

@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import re
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from ipaddress import ip_address
 from typing import NamedTuple, Protocol
 
 
@@ -51,7 +53,12 @@ _HASHES = {
 }
 _RSASSA_PSS = _oid(f"{_RSA}.10")  # RFC 8017 A.2.3
 
-_CONTEXT_0, _CONTEXT_1 = 0xA0, 0xA1  # the tags [0] and [1] of DER
+_SUBJECT_ALT_NAME = _oid("2.5.29.17")  # RFC 5280 4.2.1.6
+
+# Tags of DER
+_CONTEXT_0, _CONTEXT_1 = 0xA0, 0xA1  # [0] and [1], made of others
+_DNS_NAME, _IP_ADDRESS = 0x82, 0x87
+_UTC_TIME = 0x17
 
 _PEM = re.compile(
     rb"-----BEGIN ((?:X509 |TRUSTED )?CERTIFICATE)-----.*?-----END \1-----", re.DOTALL
@@ -122,11 +129,57 @@ def key_kind(certificate: bytes) -> bytes | None:
     subject, subjectPublicKeyInfo, ... }
     """  # RFC 5280 4.1
     try:
-        fields = _elements(_elements(_elements(certificate)[0].contents)[0].contents)
-        key = [field for field in fields if field.tag != _CONTEXT_0][5]
+        key = _to_be_signed(certificate)[5]
         return _elements(_elements(key.contents)[0].contents)[0].contents
     except (ValueError, IndexError):
         return None
+
+
+def expiry(certificate: bytes) -> datetime | None:
+    """Until when it is valid; None where that cannot be read.
+
+    Validity ::= SEQUENCE { notBefore, notAfter }
+    """  # RFC 5280 4.1.2.5
+    try:
+        _, end = _elements(_to_be_signed(certificate)[3].contents)
+        text = end.contents.decode("ascii")
+        if end.tag == _UTC_TIME:
+            # RFC 5280 4.1.2.5.1
+            text = ("19" if text >= "50" else "20") + text
+        return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
+    except (ValueError, IndexError):
+        return None
+
+
+def names(certificate: bytes) -> tuple[str, ...]:
+    """The domains and the IP addresses that it is for; empty where they cannot be read.
+
+    Extension ::= SEQUENCE { extnID, critical DEFAULT FALSE, extnValue }
+    """  # RFC 5280 4.2.1.6
+    try:
+        *_, extensions = _to_be_signed(certificate)
+        for extension in _elements(_elements(extensions.contents)[0].contents):
+            identifier, *_, value = _elements(extension.contents)
+            if identifier.contents == _SUBJECT_ALT_NAME:
+                return tuple(_shown_names(_elements(_elements(value.contents)[0].contents)))
+    except (ValueError, IndexError):
+        pass
+    return ()
+
+
+def _shown_names(names: Iterable[_Element]) -> Iterator[str]:
+    """GeneralName ::= CHOICE { ..., [2] dNSName, ..., [7] iPAddress, ... }."""  # RFC 5280 4.2.1.6
+    for name in names:
+        if name.tag == _DNS_NAME:
+            yield name.contents.decode("ascii")
+        elif name.tag == _IP_ADDRESS:
+            yield str(ip_address(name.contents))
+
+
+def _to_be_signed(certificate: bytes) -> list[_Element]:
+    """TBSCertificate, without its version."""  # RFC 5280 4.1
+    fields = _elements(_elements(_elements(certificate)[0].contents)[0].contents)
+    return [field for field in fields if field.tag != _CONTEXT_0]
 
 
 class _Element(NamedTuple):

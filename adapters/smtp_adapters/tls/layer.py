@@ -36,6 +36,7 @@ class MemoryTLSLayer:
         "_closed",
         "_context",
         "_established",
+        "_failure",
         "_incoming",
         "_info",
         "_not_verified_because",
@@ -75,6 +76,7 @@ class MemoryTLSLayer:
         self._started = False  # something has come from the peer
         self._established = False
         self._closed = False
+        self._failure: TLSError | None = None  # what was found behind clear text that was read
 
     def handshake(self) -> bool:
         """Go on with the handshake; see `TLSLayer`."""
@@ -96,6 +98,7 @@ class MemoryTLSLayer:
         """Take in cipher text, return the clear text that can be read; see `TLSLayer`."""
         if self._closed:
             return b""  # what follows close_notify is ignored.  RFC 8446 6.1
+        self._raise_failure()
         if data:
             if not self._started:
                 self._started = True
@@ -107,6 +110,7 @@ class MemoryTLSLayer:
         """The transport has ended; see `TLSLayer`."""
         if self._closed:
             return
+        self._raise_failure()
         if not self._established:
             raise TLSError(
                 f"the {self._peer} closed the connection in the TLS handshake: does it speak TLS "
@@ -210,12 +214,19 @@ class MemoryTLSLayer:
             except ssl.SSLZeroReturnError:
                 piece = b""
             except ssl.SSLError as error:
-                raise self._explained("TLS broke", error) from error
+                self._failure = self._explained("TLS broke", error)
+                if not pieces:
+                    raise self._failure from error
+                break  # what was read is good, and may be the last reply: the failure is next
             if piece:
                 pieces.append(piece)
             else:
                 self._closed = True
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
     def _refuse_clear_text(self, data: Octets) -> None:
         # A record begins with a type from 20 to 24 (RFC 8446 5.1), a text with a visible character.

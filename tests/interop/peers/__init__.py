@@ -30,6 +30,7 @@ from tests.interop.peers.running import (
     address,
     free_ports,
     need,
+    oauth_token,
 )
 from tests.interop.peers.smtp_sink import smtp_sink
 from tests.interop.peers.socks import (
@@ -101,6 +102,7 @@ __all__ = [
     "address",
     "free_ports",
     "need",
+    "oauth_token",
     "postfix",
     "smtp_sink",
 ]

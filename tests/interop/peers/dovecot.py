@@ -4,6 +4,7 @@ Knows how to configure, start and end them. Must not know what is sent to them.
 """
 
 import shutil
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -14,7 +15,9 @@ from tests.interop.peers.aiosmtpd import aiosmtpd
 from tests.interop.peers.postfix import need_dovecot
 from tests.interop.peers.running import (
     HOST,
+    ISSUER,
     PASSWORD,
+    TOKEN_KEY,
     UNKNOWN_RECIPIENT,
     USER,
     Mode,
@@ -58,8 +61,9 @@ DOVECOT_SUBMISSION = ServerKind(
     dovecot_submission,
     tuple(Mode),
     keywords=words("8BITMIME BURL CHUNKING ENHANCEDSTATUSCODES PIPELINING SIZE"),
-    mechanisms=words("PLAIN LOGIN CRAM-MD5 SCRAM-SHA-1 SCRAM-SHA-256"),
-    mechanisms_in_clear=words("PLAIN LOGIN CRAM-MD5 SCRAM-SHA-1 SCRAM-SHA-256"),
+    mechanisms=words("PLAIN LOGIN CRAM-MD5 DIGEST-MD5 SCRAM-SHA-1 SCRAM-SHA-256"),
+    mechanisms_in_clear=words("PLAIN LOGIN CRAM-MD5 DIGEST-MD5 SCRAM-SHA-1 SCRAM-SHA-256"),
+    token_mechanisms=words("XOAUTH2 OAUTHBEARER"),
 )
 DOVECOT_LMTP = ServerKind(
     "Dovecot LMTP",
@@ -92,7 +96,11 @@ def _submission(folder: Path, behind: Server, ports: Sequence[int]) -> Iterator[
     services = _SUBMISSION.substitute(
         folder=folder, smtp=smtp, smtps=smtps, proxied=proxied, behind=behind.ports[Mode.CLEAR]
     )
-    with _dovecot(folder, services, (smtp, smtps)):
+    keys = folder / "keys" / "default" / "HS256"
+    keys.mkdir(parents=True, exist_ok=True)
+    (keys / "default").write_bytes(b64encode(TOKEN_KEY))
+    (folder / "oauth2.conf").write_text(_OAUTH2.substitute(folder=folder, issuer=ISSUER))
+    with _dovecot(folder, services, (smtp, smtps), "xoauth2 oauthbearer"):
         modes = {Mode.CLEAR: smtp, Mode.STARTTLS: smtp, Mode.IMPLICIT: smtps}
         yield Server(DOVECOT_SUBMISSION.name, folder, modes, proxied, behind.mail)
 
@@ -107,9 +115,11 @@ def _lmtp(folder: Path, ports: Sequence[int]) -> Iterator[Server]:
 
 
 @contextmanager
-def _dovecot(folder: Path, services: str, ports: Sequence[int]) -> Iterator[None]:
+def _dovecot(
+    folder: Path, services: str, ports: Sequence[int], mechanisms: str = ""
+) -> Iterator[None]:
     configuration = folder / "dovecot.conf"
-    configuration.write_text(_CONFIGURATION.substitute(folder=folder) + services)
+    configuration.write_text(_CONFIGURATION.substitute(folder=folder, more=mechanisms) + services)
     with running(["dovecot", "-F", "-c", configuration], *((HOST, port) for port in ports)):
         yield
 
@@ -125,7 +135,7 @@ ssl_cert = <$folder/tls/chain.pem
 ssl_key = <$folder/tls/key.pem
 haproxy_trusted_networks = 127.0.0.0/8
 login_trusted_networks =
-auth_mechanisms = plain login cram-md5 scram-sha-1 scram-sha-256
+auth_mechanisms = plain login cram-md5 digest-md5 scram-sha-1 scram-sha-256 $more
 auth_failure_delay = 0
 mail_location = maildir:$folder/mail/%u
 mail_uid = mail
@@ -143,8 +153,21 @@ service anvil {
 }
 """)
 
+_OAUTH2 = Template("""\
+introspection_mode = local
+local_validation_key_dict = fs:posix:prefix=$folder/keys/
+username_attribute = email
+username_format = %u
+issuers = $issuer
+""")
+
 _SUBMISSION = Template("""\
 protocols = submission
+passdb {
+  driver = oauth2
+  mechanisms = xoauth2 oauthbearer
+  args = $folder/oauth2.conf
+}
 passdb {
   driver = passwd-file
   args = scheme=PLAIN $folder/users

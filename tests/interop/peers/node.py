@@ -11,6 +11,7 @@ from string import Template
 
 from tests.interop.peers.running import (
     HOST,
+    TOKEN_KEY,
     Command,
     Mode,
     Server,
@@ -57,6 +58,7 @@ SMTP_SERVER = ServerKind(
     tuple(Mode),
     keywords=words("8BITMIME DSN ENHANCEDSTATUSCODES PIPELINING SIZE SMTPUTF8"),
     mechanisms=words("PLAIN LOGIN CRAM-MD5"),
+    token_mechanisms=words("XOAUTH2"),
 )
 HARAKA = ServerKind(
     "Haraka",
@@ -75,7 +77,7 @@ def _smtp_server(folder: Path, packages: Path, ports: Sequence[int]) -> Iterator
         command,
         *((HOST, port) for port in ports),
         log=folder / "smtp-server.log",
-        environment={"NODE_PATH": str(packages)},
+        environment={"NODE_PATH": str(packages), "TOKEN_KEY": TOKEN_KEY.decode()},
     ):
         yield Server(SMTP_SERVER.name, folder, dict(zip(Mode, ports, strict=True)))
 

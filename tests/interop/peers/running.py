@@ -4,7 +4,9 @@ Knows how a program is started, waited for and ended. Must not know any of them 
 Nothing leaves the machine: peers listen on the loopback, and deliver into a folder or nowhere.
 """
 
+import hmac
 import itertools
+import json
 import os
 import re
 import shutil
@@ -13,6 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -166,7 +169,26 @@ class ServerKind:
     """What AUTH offers behind TLS."""
     mechanisms_in_clear: frozenset[str] = frozenset()
     """What AUTH offers in Mode.CLEAR."""
+    token_mechanisms: frozenset[str] = frozenset()
+    """What AUTH offers besides, wherever it offers anything: they take an `oauth_token()`."""
     lmtp: bool = False
+
+
+TOKEN_KEY = b"what the authority signs the tokens of tests with"
+ISSUER = "https://tokens.mail.test"
+
+
+def oauth_token(user: str, key: bytes = TOKEN_KEY) -> str:
+    """A token that is good for an hour, if it is signed with the right key. RFC 7519"""
+    now = int(time.time())
+    claims = {"iss": ISSUER, "sub": user, "email": user, "iat": now - 60, "exp": now + 3600}
+    parts = [json.dumps(part).encode() for part in ({"alg": "HS256", "typ": "JWT"}, claims)]
+    signed = b".".join(map(_base64url, parts))
+    return b".".join((signed, _base64url(hmac.digest(key, signed, "sha256")))).decode()
+
+
+def _base64url(octets: bytes) -> bytes:
+    return urlsafe_b64encode(octets).rstrip(b"=")
 
 
 def words(text: str) -> frozenset[str]:

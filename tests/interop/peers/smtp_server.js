@@ -3,6 +3,7 @@
 // Knows the one user and the folder. Must not know what is sent to it.
 'use strict';
 
+const crypto = require('crypto');
 const fs = require('fs');
 const path = require('path');
 const { SMTPServer } = require('smtp-server');
@@ -11,6 +12,12 @@ const [folder, clear, starttls, implicit] = process.argv.slice(2);
 const box = path.join(folder, 'mail', 'box', 'new');
 fs.mkdirSync(box, { recursive: true });
 let number = 0;
+
+function signed(token) {
+    const [header, claims, signature] = token.split('.');
+    const right = crypto.createHmac('sha256', process.env.TOKEN_KEY).update(`${header}.${claims}`);
+    return right.digest('base64url') === signature;
+}
 
 function refusal(code, text) {
     return Object.assign(new Error(text), { responseCode: code });
@@ -55,8 +62,12 @@ const all = {
 const withTLS = {
     key: fs.readFileSync(path.join(folder, 'tls', 'key.pem')),
     cert: fs.readFileSync(path.join(folder, 'tls', 'chain.pem')),
-    authMethods: ['PLAIN', 'LOGIN', 'CRAM-MD5'],
+    authMethods: ['PLAIN', 'LOGIN', 'CRAM-MD5', 'XOAUTH2'],
     onAuth(auth, session, callback) {
+        if (auth.method === 'XOAUTH2') {
+            const valid = auth.username === 'alice' && signed(auth.accessToken);
+            return callback(null, valid ? { user: 'alice' } : { data: { status: '401', schemes: 'bearer' } });
+        }
         const right =
             auth.method === 'CRAM-MD5' ? auth.validatePassword('secret') : auth.password === 'secret';
         if (auth.username === 'alice' && right) return callback(null, { user: 'alice' });

@@ -1,0 +1,55 @@
+"""The secrets that harnesses give away, and how to find them again.
+
+Knows in which forms a secret can be written, and where an error can hide one. Must not know who has
+let it out.
+"""
+
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Iterator
+
+PASSWORD = "pass word"
+TOKEN = "t0ken.of~nobody"
+PROXY_PASSWORD = "pr0xy-pass"
+
+SECRETS = (PASSWORD, TOKEN, PROXY_PASSWORD)
+
+
+def forms(secret: str) -> tuple[bytes, bytes]:
+    """Return a secret as it is, and in base64."""
+    return secret.encode(), b64encode(secret.encode())
+
+
+def said(octets: bytes, secrets: Iterable[str] = SECRETS) -> list[str]:
+    """Return those secrets that are in `octets`, also inside of base64 at the end of a line."""
+    lines = octets.split(b"\r\n")
+    text = b"\n".join([octets, *(_decoded(word) for line in lines for word in line.split())])
+    return [secret for secret in secrets if any(form in text for form in forms(secret))]
+
+
+def _decoded(word: bytes) -> bytes:
+    try:
+        return b64decode(word + b"==")
+    except ValueError:
+        return b""
+
+
+def assert_hidden(errors: Iterable[object], heard: bytes) -> None:
+    """No error, and nothing that hangs on it, has a secret that was not `heard` from the peer."""
+    known = said(heard)
+    for text in map(_text, errors):
+        found = [secret for secret in said(text) if secret not in known]
+        assert not found, f"{found} in {text!r}"
+
+
+def with_causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and all that hang on it, as a traceback shows them."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+
+
+def _text(value: object) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    return f"{value}\n{value!r}".encode("utf-8", "backslashreplace")

@@ -1,0 +1,113 @@
+"""The harness for the flow that sends mail: the octets are a script, see `fuzz.script`.
+
+Knows what an envelope and a content may need of a server, and what a result must say. Must not know
+in which order a flow does things.
+
+What a client's flow sends depends on what it has heard by then, so that a server that talks out
+of turn is noticed or not: cut and whole are compared where all went well.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeAlias
+
+from fuzz.engine import EVERYTHING, protocol_of
+from fuzz.opening import close
+from fuzz.script import Script, Turn, cuts, whole
+from fuzz.stream import Stream, assert_same_or_none, carry_out
+from fuzz.wire import LIMITS, assert_says_why
+from smtp_proto.flow import (
+    DeliveryInDoubt,
+    Envelope,
+    Flow,
+    OpenSession,
+    OpenSettings,
+    Security,
+    SendMail,
+    SendResult,
+    Session,
+    SMTPError,
+)
+from smtp_proto.wire import Limits, Reply, WireError
+
+_WITHHELD = {"P": "PIPELINING", "C": "CHUNKING", "8": "8BITMIME", "U": "SMTPUTF8"}
+_PLAIN = Envelope.of("a@b.example", ["c@d.example", "Postmaster", '"e f"@g.example'])
+_UTF8 = Envelope.of("ü@b.example", ["c@d.example", "e@bücher.example"])
+
+SendMailLike: TypeAlias = Callable[[Session, Envelope, bytes | None], Flow[SendResult]]
+
+
+def send_mail(data: bytes, flow: SendMailLike = SendMail) -> None:
+    """Send mail, twice if the first time leaves the session usable, whatever the server says.
+
+    Options: L for LMTP; P, C, 8, U for a server without PIPELINING, CHUNKING, 8BITMIME, SMTPUTF8;
+    p for content that comes in pieces; u for UTF-8 in addresses and content, 0 for a NUL in it, S
+    for more of it than the server announces to take.
+    """
+    script = Script.read(data)
+    envelope = _UTF8 if "u" in script.options else _PLAIN
+    content = b"Subject: x\r\n\r\n.\r\n.x\n"
+    if "u" in script.options:
+        content = "Subject: ü\r\n\r\nü".encode()
+    if "0" in script.options:
+        content += b"\0"
+    if "S" in script.options:
+        content *= 3
+    pieces = "p" in script.options
+    outcomes: list[bytes | None] = []
+    for cut in (whole, *cuts(data)):
+        session = _opened_session(script)
+        stream = Stream(script.turns, cut)
+        well = True
+        for _ in range(2):
+            if session.usable:
+                mail = partial(flow, session, envelope, None if pieces else content)
+                well &= _send_one(mail, stream, envelope, [content[:7], b"", content[7:]])
+        outcomes.append(stream.sent if well else None)
+        if session.usable:
+            close(session, stream)
+    assert_same_or_none(outcomes)
+
+
+def _opened_session(script: Script) -> Session:
+    """Return a session with a server that offers all but TLS, and what the script withholds."""
+    withheld = {_WITHHELD.get(letter) for letter in script.options} | {"STARTTLS"}
+    offered = tuple(line for line in EVERYTHING if line not in withheld)
+    greetings = Reply(220, ("s.example",)), Reply(250, offered)
+    settings = OpenSettings(
+        "s.example",
+        25,
+        security=Security.NONE,
+        protocol=protocol_of(script),
+        limits=Limits(pipelined_commands=LIMITS.pipelined_commands),
+    )
+    turns = [Turn("", reply.encode()) for reply in greetings]
+    return carry_out(OpenSession(settings), Stream(turns, whole))
+
+
+def _send_one(
+    mail: Callable[[], Flow[SendResult]],
+    stream: Stream,
+    envelope: Envelope,
+    pieces: Sequence[bytes],
+) -> bool:
+    """Return whether it was sent to anybody."""
+    before = len(stream.sent)
+    try:
+        result = carry_out(mail(), stream, pieces)
+    except DeliveryInDoubt:
+        assert _content_was_sent(stream.sent[before:])
+        return False
+    except (SMTPError, WireError) as error:
+        assert_says_why(error)
+        return False
+    assert _content_was_sent(stream.sent[before:])
+    assert result.accepted
+    assert all(reply.positive for reply in result.accepted.values())
+    assert not {*result.accepted} & {*result.refused}
+    assert {*result.accepted, *result.refused} == set(map(str, envelope.forward_paths))
+    return True
+
+
+def _content_was_sent(octets: bytes) -> bool:
+    return octets.endswith(b"\r\n.\r\n") or b" LAST\r\n" in octets
