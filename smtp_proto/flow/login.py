@@ -142,15 +142,16 @@ class _Login:
             if reply.code == 235:
                 mechanism.finish()
         except SASLError as error:
-            why, answer = secrets.hidden_in(str(error)), None
+            why, answer, cause = secrets.hidden_in(str(error)), None, None
         except ConnectionLost as error:
             # Some servers hang up on a wrong password.
             why = secrets.hidden_in(str(error))
             answer = None if error.reply is None else secrets.reply_without(error.reply)
+            cause = error.__cause__ if isinstance(error.__cause__, OSError) else None
         else:
             return reply
-        # Outside of the handlers: what the server said is not to be found in the cause, either.
-        raise self._failed(why, answer, credentials)
+        # What the server said is not to be found in the cause, either; what the system said is.
+        raise self._failed(why, answer, credentials) from cause
 
     def succeeded(self, reply: Reply) -> Login:
         """What there is to say of a login that succeeded."""

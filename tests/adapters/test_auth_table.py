@@ -75,7 +75,7 @@ class Kind:
 # The best first.
 KINDS: dict[str, Kind] = {
     "SCRAM-SHA-256-PLUS": Kind("password", Strength.BOUND),
-    "EXTERNAL": Kind("external", Strength.PROOF, by_name=True),
+    "EXTERNAL": Kind("external", Strength.PROOF),
     "SCRAM-SHA-256": Kind("password", Strength.PROOF),
     "OAUTHBEARER": Kind("token", Strength.PASSWORD, shows=True),
     "XOAUTH2": Kind("token", Strength.PASSWORD, shows=True),
@@ -83,7 +83,7 @@ KINDS: dict[str, Kind] = {
     "LOGIN": Kind("password", Strength.PASSWORD, shows=True),
     "CRAM-MD5": Kind("password", Strength.WEAK),
     "DIGEST-MD5": Kind("password", Strength.WEAK, by_name=True),
-    "ANONYMOUS": Kind("anonymous", Strength.NONE, by_name=True),
+    "ANONYMOUS": Kind("anonymous", Strength.NONE),
 }
 
 CREDENTIALS: dict[str, Callable[[], AnyCredentials]] = {

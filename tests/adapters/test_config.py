@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from ssl import TLSVersion
 from threading import Thread
@@ -719,8 +719,8 @@ def test_what_goes_before_takes_the_place_of_the_whole(folder: Path) -> None:
     assert over("smtp://g?token=t", lower)["auth"] == TokenCredentials("ada", "t")
     assert over("lmtp+unix:///x", lower)["host"] == Path("/x")
     assert over("smtp://g", "lmtp+unix:///x")["host"] == "g"
-    assert over("smtp://g?timeouts.data=7", "smtp://h?timeout=5")["timeouts"] == Timeouts(
-        **{field.name: 7.0 if field.name == "data" else 5.0 for field in fields(Timeouts)}
+    assert over("smtp://g?timeouts.data=7", "smtp://h?timeout=5")["timeouts"] == replace(
+        Timeouts.of(5.0), data=7.0
     )
 
 

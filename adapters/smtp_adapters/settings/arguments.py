@@ -151,13 +151,18 @@ def _proxy(settings: Settings, _environment: Mapping[str, str]) -> object:
             return proxies
 
 
-_PHASES = [field.name for field in fields(Timeouts)]
-
-
 def _timeouts(settings: Settings, _environment: Mapping[str, str]) -> object:
     timeout = settings.given.get("timeout")
-    for_all = {} if timeout is None else dict.fromkeys(_PHASES, timeout.value)
-    return _built(Timeouts, for_all | _group(settings, "timeouts"), "timeouts")
+    single = _group(settings, "timeouts")
+    if timeout is None:
+        return _built(Timeouts, single, "timeouts")
+    return _built(_timeouts_for_all, {"timeout": timeout.value} | single, "timeouts")
+
+
+def _timeouts_for_all(*, timeout: float | None, **single: float | None) -> Timeouts:
+    if timeout is None:
+        return Timeouts(**dict.fromkeys([field.name for field in fields(Timeouts)]) | single)
+    return replace(Timeouts.of(timeout), **single)
 
 
 def _limits(settings: Settings, _environment: Mapping[str, str]) -> object:
