@@ -393,9 +393,7 @@ def test_a_password_that_is_not_encoded_is_not_shown(character: str) -> None:
         ("smtp://h?proxy=env", {"proxy": "env"}),
         ("smtp://h?proxy=none", {}),
         ("smtp://h?timeout=30&timeouts.greeting=10&timeouts.total=none", {
-            "timeouts": Timeouts(**{
-                field.name: 30.0 for field in fields(Timeouts)
-            } | {"greeting": 10.0, "total": None})}),
+            "timeouts": replace(Timeouts.of(30.0), greeting=10.0, total=None)}),
         ("smtp://h?limits.reply_lines=5", {"limits": Limits(reply_lines=5)}),
         ("smtp://h?mechanisms=plain,%20SCRAM-SHA-256", {"mechanisms": ("PLAIN", "SCRAM-SHA-256")}),
         ("smtp://h?minimum_version=1.3", {"tls": ClientTLS(minimum_version=TLSVersion.TLSv1_3)}),
