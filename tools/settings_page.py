@@ -28,7 +28,8 @@ SMTPClient.from_env("SMTP_")
 ```
 
 What cannot be used is a `SettingsError`, a `ValueError`: a key that there is not, one that is given
-twice, a value that cannot be, a file that is not there. It names the key as it was written, and
+twice, a value that cannot be. What a parameter of `SMTPClient` itself raises, as for settings that
+contradict each other or a trace that cannot be written, comes as it is. A `SettingsError` names the key as it was written, and
 never shows a value, which may be a secret in the wrong place; only files that cannot be read are
 named, if they are not those of secrets.
 
@@ -43,6 +44,9 @@ The scheme says the protocol and when TLS begins; host, port, user and password 
 front, and all other keys are in the query. An IPv6 address stands in brackets. In a name, a
 password or a value, what is no letter, digit or one of `-._~` is best written as %XX: `%40` is an
 `@`. A `+` is a `+`.
+
+Do not take such a URL from strangers: it may have files and variables of yours read and sent to its
+host as a password, and a trace written to where it likes.
 
 """
 

@@ -51,6 +51,14 @@ class CredentialReport:
     def __bool__(self) -> bool:
         return self.authenticated
 
+    def __str__(self) -> str:
+        where = self.host if self.port is None else f"{self.host} port {self.port}"
+        if self.error is not None:
+            return f"not logged in at {where}: {self.error}"
+        if not self.authenticated:
+            return f"{where} was reached, and there was nobody to log in"
+        return f"logged in at {where} with {self.tried[-1]}"
+
     @property
     def phase(self) -> Phase | None:
         """Where it failed; None: nothing has."""

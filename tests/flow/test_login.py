@@ -350,6 +350,7 @@ def test_a_report_of_success() -> None:
     assert report.reply is not None
     assert report.reply.code == 235
     assert report.error is None
+    assert str(report) == "logged in at mail.test port 25 with PLAIN"
     assert report.phase is None
     assert report.tls is None
     assert report.capabilities_before_tls is None
@@ -363,6 +364,7 @@ def test_a_report_of_wrong_credentials() -> None:
     assert report.reply.code == 535
     assert isinstance(report.error, AuthenticationError)
     assert report.phase is Phase.AUTH
+    assert str(report).startswith("not logged in at mail.test port 25: logging in with PLAIN")
     assert report.tried == ("PLAIN",)
     assert report.offered == ("PLAIN",)
 
@@ -380,6 +382,7 @@ def test_a_report_of_a_server_that_does_not_want_us() -> None:
 def test_a_report_without_credentials() -> None:
     report = checked(f"{EHLO}PLAIN\n{QUIT}", None)
     assert not report
+    assert str(report) == "mail.test port 25 was reached, and there was nobody to log in"
     assert report.error is None
     assert report.offered == ("PLAIN",)
 
