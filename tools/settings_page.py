@@ -29,9 +29,9 @@ SMTPClient.from_env("SMTP_")
 
 What cannot be used is a `SettingsError`, a `ValueError`: a key that there is not, one that is given
 twice, a value that cannot be. What a parameter of `SMTPClient` itself raises, as for settings that
-contradict each other or a trace that cannot be written, comes as it is. A `SettingsError` names the key as it was written, and
-never shows a value, which may be a secret in the wrong place; only files that cannot be read are
-named, if they are not those of secrets.
+contradict each other or a trace that cannot be written, comes as it is. A `SettingsError` names the
+key as it was written, and never shows a value, which may be a secret in the wrong place; only files
+that cannot be read are named, if they are not those of secrets.
 
 ## URL
 
