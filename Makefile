@@ -23,7 +23,7 @@ MUTATION_OPTIONS ?=
 
 VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 TEST_VENV = .venv-test-$(VERSION)
-PYTEST = $(TEST_VENV)/bin/python -m pytest -q
+PYTEST = $(TEST_VENV)/bin/python -m pytest -q -n auto
 
 .PHONY: demo test test-one test-rest check coverage bench fuzz fuzz-guided docs mutation peers clean python
 
@@ -42,7 +42,8 @@ test-one: $(TEST_VENV)/ready
 	@$(PYTEST) -m "not slow and not interop"
 
 test-rest: .venv-dev/ready
-	.venv-dev/bin/python -m pytest -q -m "slow or interop" --hypothesis-profile=ci
+	.venv-dev/bin/python -m pytest -q -n auto -m "slow and not interop" --hypothesis-profile=ci
+	.venv-dev/bin/python -m pytest -q -m interop --hypothesis-profile=ci
 
 check: .venv-dev/ready
 	.venv-dev/bin/ruff format --check .
@@ -57,7 +58,7 @@ check: .venv-dev/ready
 	@$(MAKE) --no-print-directory coverage
 
 coverage: .venv-dev/ready
-	.venv-dev/bin/python -m pytest -q -m "not slow and not interop" --cov --cov-report=
+	.venv-dev/bin/python -m pytest -q -n auto -m "not slow and not interop" --cov --cov-report=
 	.venv-dev/bin/coverage report --include="adapters/*"
 	.venv-dev/bin/coverage report --include="smtp_proto/*" --fail-under=100
 
