@@ -9,7 +9,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import assert_never
+from typing import assert_never, cast
 
 from smtp_proto.flow.flow import Steps
 from smtp_proto.flow.handler import ServerSession
@@ -106,14 +106,15 @@ class Login:
 
     def respond(self, response: bytes | None) -> Steps[Reply]:
         """Return the reply to the client's response; None is its wish to cancel."""
-        if response is None or self._mechanism is None:
-            if self._mechanism is not None:
-                # Who only wants to see a challenge does so, too.
-                self._journal.login_failed(
-                    self._mechanism.name, shown(self._identity), "the client has cancelled it"
-                )
+        # There is a response only behind a challenge.
+        mechanism = cast("ServerMechanism", self._mechanism)
+        if response is None:
+            # Who only wants to see a challenge does so, too.
+            self._journal.login_failed(
+                mechanism.name, shown(self._identity), "the client has cancelled it"
+            )
             return _CANCELLED
-        return (yield from self._follow(self._mechanism, self._mechanism.respond(response)))
+        return (yield from self._follow(mechanism, mechanism.respond(response)))
 
     def _allows(self, factory: ServerFactory) -> bool:
         if factory.name.endswith(_PLUS):
