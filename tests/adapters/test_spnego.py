@@ -426,7 +426,6 @@ KERBEROS = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.interop
 @pytest.mark.usefixtures("_kerberos")
 @KERBEROS
 @pytest.mark.parametrize(
@@ -440,7 +439,6 @@ def test_kerberos(
     assert server.run(make.client(credentials, context)) == "tim@EXAMPLE.ORG"
 
 
-@pytest.mark.interop
 @pytest.mark.usefixtures("_kerberos")
 def test_kerberos_for_somebody_else() -> None:
     server = Server("kerberos", b"\x01\0\0\0")
@@ -448,7 +446,6 @@ def test_kerberos_for_somebody_else() -> None:
     assert server.acts_as == "ursel"
 
 
-@pytest.mark.interop
 @pytest.mark.usefixtures("_kerberos")
 @pytest.mark.parametrize(
     ("credentials", "hostname", "why"),
@@ -468,7 +465,6 @@ def test_what_kerberos_refuses(credentials: AnyCredentials, hostname: str, why: 
     assert "canary" not in told
 
 
-@pytest.mark.interop
 @pytest.mark.usefixtures("_kerberos")
 @given(challenges=st.lists(st.binary(max_size=200), max_size=4))
 def test_whatever_a_server_of_kerberos_says(challenges: list[bytes]) -> None:
