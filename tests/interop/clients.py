@@ -1,9 +1,11 @@
-"""Real clients, each told in the same way to deliver a message: swaks, curl, smtplib, aiosmtplib.
+"""Real clients, each told in the same way to deliver a message.
 
 Knows how each of them is told. Must not know our own code, nor what is tested.
 """
 
 import asyncio
+import json
+import os
 import re
 import smtplib
 import ssl
@@ -14,9 +16,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 
-from tests.interop.peers import HOST, PASSWORD, USER, PeerMissing, need
+from tests.interop.peers import HOST, PASSWORD, USER, PeerMissing, need, need_unpacked
 
 _PATIENCE = 60.0  # seconds
+_NODEMAILER = Path(__file__).with_name("nodemailer_client.js")
 
 
 class ClientFailed(Exception):
@@ -80,9 +83,49 @@ def curl(errand: Errand) -> None:
     _run(command, errand.content)
 
 
-def _run(command: Sequence[str], content: bytes) -> None:
+def msmtp(errand: Errand) -> None:
+    """Deliver it with msmtp."""
+    need("msmtp")
+    command = ["msmtp", "--file=/dev/null", f"--host={HOST}", f"--port={errand.port}"]
+    command += [f"--from={errand.sender}", "--domain=msmtp.test"]
+    # It would mend the header: "off" leaves it as it is.
+    headers = ("set-from", "set-date", "set-msgid", "remove-bcc")
+    command += [f"--{header}-header{'s' * (header == 'remove-bcc')}=off" for header in headers]
+    if errand.security != "none":
+        command += ["--tls=on", f"--tls-trust-file={errand.ca}"]
+        command += [f"--tls-starttls={'on' if errand.security == 'starttls' else 'off'}"]
+    if errand.mechanism is not None:
+        command += [f"--auth={errand.mechanism.lower()}", f"--user={USER}"]
+        command += [f"--passwordeval=echo {errand.password}"]
+    _run([*command, "--", *errand.recipients], errand.content)
+
+
+def nodemailer(errand: Errand) -> None:
+    """Deliver it with nodemailer."""
+    need("node")
+    packages = need_unpacked("node", "node_modules", "nodemailer").parent
+    settings = {
+        "host": HOST,
+        "port": errand.port,
+        "name": "nodemailer.test",
+        "secure": errand.security == "implicit",
+        "requireTLS": errand.security == "starttls",
+        "ignoreTLS": errand.security == "none",
+        "ca": None if errand.security == "none" else str(errand.ca),
+        "sender": errand.sender,
+        "recipients": list(errand.recipients),
+    }
+    if errand.mechanism is not None:
+        settings["auth"] = {"user": USER, "pass": errand.password}
+        settings["authMethod"] = errand.mechanism
+    command = ["node", str(_NODEMAILER), json.dumps(settings)]
+    _run(command, errand.content, NODE_PATH=str(packages))
+
+
+def _run(command: Sequence[str], content: bytes, **environment: str) -> None:
     done = subprocess.run(
         command,
+        env={**os.environ, **environment},
         input=content,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -174,5 +217,12 @@ def _addresses(errand: Errand) -> str:
 
 
 CLIENTS: Mapping[str, Callable[[Errand], None]] = MappingProxyType(
-    {"swaks": swaks, "curl": curl, "smtplib": with_smtplib, "aiosmtplib": with_aiosmtplib}
+    {
+        "swaks": swaks,
+        "curl": curl,
+        "msmtp": msmtp,
+        "nodemailer": nodemailer,
+        "smtplib": with_smtplib,
+        "aiosmtplib": with_aiosmtplib,
+    }
 )

@@ -11,7 +11,7 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 POLICY=/usr/sbin/policy-rc.d # asked before a package starts its service
 export DEBIAN_FRONTEND=noninteractive
 
-CLIENTS=(swaks libnet-ssleay-perl curl openssh-client)
+CLIENTS=(swaks libnet-ssleay-perl curl msmtp gsasl openssh-client)
 SERVERS=(postfix dovecot-core dovecot-submissiond dovecot-lmtpd)
 PROXIES=(dante-server microsocks tinyproxy squid openssh-server)
 # Of the servers that are unpacked: Exim, then OpenSMTPD.

@@ -30,6 +30,7 @@ from tests.interop.peers.running import (
     address,
     free_ports,
     need,
+    need_unpacked,
     oauth_token,
 )
 from tests.interop.peers.smtp_sink import smtp_sink
@@ -102,6 +103,7 @@ __all__ = [
     "address",
     "free_ports",
     "need",
+    "need_unpacked",
     "oauth_token",
     "postfix",
     "smtp_sink",
