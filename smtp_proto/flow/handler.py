@@ -55,6 +55,10 @@ class Handler:
     reply, None says: accepted. 2xx accepts, too, in your own words; 4xx and 5xx refuse; 421
     ends the connection besides (RFC 5321 3.8). Text of the client has no place in a reply.
 
+    UTF-8 may stand in a reply only to show a mailbox, and to a client that said SMTPUTF8 (RFC 6531
+    3.7.4). Elsewhere 250 or 252 goes out in place of a reply with a mailbox, or 550 where it is
+    refused, and in other text escapes stand for what is not ASCII.
+
     What a method raises refuses its command with 451 and is given to `on_error`; the connection
     lives on. What is not overridden is not asked.
     """
@@ -132,7 +136,10 @@ class Handler:
         """Answer EXPN; None: 502."""
 
     def on_other(self, session: ServerSession, command: OtherCommand) -> Answer[Reply | None]:
-        """Answer a command of an extension of your own; None: 500, not recognized."""
+        """Answer a command of an extension of your own; None: 500, not recognized.
+
+        A reply in UTF-8 goes out as it is: the extension says if that may be.
+        """
 
     def on_reset(self, session: ServerSession) -> Answer[None]:
         """Forget the transaction: it was given up, or it has failed, without `on_message`."""

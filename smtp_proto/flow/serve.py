@@ -300,10 +300,14 @@ class _Conversation:
             case Auth():
                 return (yield from self._login.begin(command))
             case Vrfy():
-                reply = yield from self._questions.reply("on_verify", command.string)
+                reply = yield from self._questions.reply(
+                    "on_verify", command.string, smtputf8=command.smtputf8
+                )
                 return reply or _MAY_EXIST
             case Expn():
-                reply = yield from self._questions.reply("on_expand", command.string)
+                reply = yield from self._questions.reply(
+                    "on_expand", command.string, smtputf8=command.smtputf8
+                )
                 return reply or _NO_LISTS
             case OtherCommand():
                 reply = yield from self._questions.reply("on_other", command)

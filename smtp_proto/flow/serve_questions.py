@@ -13,6 +13,7 @@ from smtp_proto.flow.actions import Ask, Timer
 from smtp_proto.flow.envelope import Envelope
 from smtp_proto.flow.flow import Steps
 from smtp_proto.flow.handler import Handler, ServerSession
+from smtp_proto.flow.serve_utf8 import as_permitted
 from smtp_proto.flow.timeouts import Phase, Timeouts
 from smtp_proto.sasl.mechanism import (
     Answer,
@@ -130,11 +131,17 @@ class Questions:
             return None
         return (yield from self._ask(name, _nothing, arguments))
 
-    def reply(self, name: str, *arguments: object) -> Steps[Reply | None]:
-        """Return the reply, positive or negative; None: the handler leaves it to the server."""
+    def reply(self, name: str, *arguments: object, smtputf8: bool = False) -> Steps[Reply | None]:
+        """Return the reply, positive or negative; None: the handler leaves it to the server.
+
+        `smtputf8`: whether the client has said so for it.
+        """
         if name not in self._overridden:
             return None
-        return (yield from self._ask(name, _reply, arguments))
+        reply = yield from self._ask(name, _reply, arguments)
+        if reply is None or name == "on_other":  # what an extension says is its own affair
+            return reply
+        return as_permitted(name, reply, smtputf8=smtputf8)
 
     def replies(self, count: int, envelope: Envelope, content: bytes) -> Steps[Sequence[Reply]]:
         """Return so many replies to a message; none: the handler leaves them to the server."""
@@ -145,7 +152,8 @@ class Questions:
             return _replies(answer, count)
 
         answer = yield from self._ask("on_message", read, (envelope, content))
-        return (answer,) * count if isinstance(answer, Reply) else answer
+        replies = (answer,) * count if isinstance(answer, Reply) else answer
+        return [as_permitted("on_message", reply, smtputf8=False) for reply in replies]
 
     def about_login(self, question: Question) -> Steps[Answer | Reply]:
         """Return the answer to what a mechanism wants to know, or a reply that refuses."""
@@ -168,7 +176,10 @@ class Questions:
     def _verdict(self, name: str, argument: object) -> Steps[bool | Reply]:
         if name not in self._overridden:
             return False
-        return (yield from self._ask(name, _verdict, (argument,)))
+        verdict = yield from self._ask(name, _verdict, (argument,))
+        if isinstance(verdict, bool):
+            return verdict
+        return as_permitted(name, verdict, smtputf8=False)
 
     def _find(self, name: str, kind: type[T], *arguments: object) -> Steps[T | Reply | None]:
         if name not in self._overridden:

@@ -60,7 +60,9 @@ class Transactions:
 
     def add(self, rcpt: Rcpt) -> Steps[Reply]:
         """Return the reply to RCPT."""
-        reply = (yield from self._questions.reply("on_rcpt", rcpt)) or _RECIPIENT_OK
+        smtputf8 = self._session.mail_parameters.smtputf8
+        reply = yield from self._questions.reply("on_rcpt", rcpt, smtputf8=smtputf8)
+        reply = reply or _RECIPIENT_OK
         if reply.positive:
             self._session.recipients.append(rcpt)
         return reply

@@ -12,7 +12,8 @@ from smtp_proto.flow.envelope import Envelope
 from smtp_proto.flow.handler import Answer, Handler, ServerSession
 from smtp_proto.flow.serve import Serve, ServeSettings
 from smtp_proto.flow.timeouts import Phase, Timeouts
-from smtp_proto.wire.command import OtherCommand
+from smtp_proto.sasl import Credentials
+from smtp_proto.wire.command import Mail, OtherCommand, Rcpt
 from smtp_proto.wire.limits import Limits
 from smtp_proto.wire.reply import Reply
 from tests.flow.serving import Client, settings
@@ -211,6 +212,78 @@ def test_the_handler_answers_questions() -> None:
     assert client.say(b"XHELLO world\r\n") == b"299 hello\r\n"
     assert client.say(b"XBYE\r\n").startswith(b"500 ")
     assert client.asked == ["on_connect", "on_helo", "on_verify", "on_expand", *2 * ["on_other"]]
+
+
+MAILBOX = "Käthe <käthe@bücher.example>"
+SAID_UTF8 = b"MAIL FROM:<a@example.org> SMTPUTF8\r\n"
+SAID_NOTHING = b"MAIL FROM:<a@example.org>\r\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "said", "code", "without"),
+    [
+        # RFC 6531 3.7.4.2
+        (b"VRFY k", b"VRFY k SMTPUTF8", 250, b"252 2.6.8 "),
+        (b"VRFY k", b"VRFY k SMTPUTF8", 251, b"252 2.6.8 "),
+        (b"VRFY k", b"VRFY k SMTPUTF8", 551, b"550 5.6.8 "),
+        (b"VRFY k", b"VRFY k SMTPUTF8", 553, rb"553-K\xe4the"),
+        (b"EXPN k", b"EXPN k SMTPUTF8", 250, b"252 2.6.8 "),
+        # RFC 6531 3.7.4.1
+        (SAID_NOTHING + b"RCPT TO:<k@x>", SAID_UTF8 + b"RCPT TO:<k@x>", 251, b"250 2.1.5 "),
+        (SAID_NOTHING + b"RCPT TO:<k@x>", SAID_UTF8 + b"RCPT TO:<k@x>", 551, b"550 5.6.8 "),
+    ],
+)
+def test_a_mailbox_beyond_ascii_is_shown_to_who_has_said_smtputf8(
+    command: bytes, said: bytes, code: int, without: bytes
+) -> None:
+    reply = Reply(code, (MAILBOX, "and more"))
+
+    class Showing(Handler):
+        def on_verify(self, session: ServerSession, string: str) -> Reply:
+            return reply
+
+        def on_expand(self, session: ServerSession, string: str) -> Reply:
+            return reply
+
+        def on_rcpt(self, session: ServerSession, rcpt: Rcpt) -> Reply:
+            return reply
+
+    assert reply.encode() in ready(Showing()).say(said + b"\r\n")
+    answer = ready(Showing()).say(command + b"\r\n")
+    assert answer.isascii()
+    assert without in answer
+
+
+WORDS = "Störung, später"
+ESCAPED = rb"St\xf6rung, sp\xe4ter"
+
+
+def test_no_other_reply_has_utf8() -> None:
+    # RFC 6531 3.7.4.2
+    class Wordy(Handler):
+        def on_mail(self, session: ServerSession, mail: Mail) -> Reply:
+            return Reply(250, (WORDS,))
+
+        def on_rcpt(self, session: ServerSession, rcpt: Rcpt) -> Reply:
+            return Reply(250, (WORDS,))
+
+        def on_message(self, session: ServerSession, envelope: Envelope, content: bytes) -> Reply:
+            return Reply.build(250, "", WORDS, status="2.0.0")
+
+        def on_auth(self, session: ServerSession, credentials: Credentials) -> Reply:
+            return Reply(454, (WORDS,))
+
+        def on_other(self, session: ServerSession, command: OtherCommand) -> Reply:
+            return Reply(299, (WORDS,))
+
+    client = ready(Wordy(), settings(mechanisms=("PLAIN",), allow_cleartext_auth=True))
+    assert client.say(b"AUTH PLAIN AGFubgBzZWNyZXQ=\r\n") == b"454 " + ESCAPED + b"\r\n"
+    assert client.say(SAID_UTF8) == b"250 " + ESCAPED + b"\r\n"
+    assert client.say(b"RCPT TO:<k@x>\r\n") == b"250 " + ESCAPED + b"\r\n"
+    client.say(b"DATA\r\n")
+    assert client.say(b".\r\n") == b"250-2.0.0 \r\n250 2.0.0 " + ESCAPED + b"\r\n"
+    # An extension has rules of its own.
+    assert client.say(b"XWORDS\r\n") == f"299 {WORDS}\r\n".encode()
 
 
 def test_what_is_not_overridden_is_not_asked() -> None:
