@@ -186,9 +186,14 @@ def test_the_page_of_peers_has_what_was_proved(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(
         peer_matrix, "VERSIONS", dict.fromkeys(peer_matrix.VERSIONS, lambda: "1.2.3")
     )
+    every_mode = "every_mode_of_security_with_every_mechanism"
     proofs = {
         ("messages", frozenset({"Exim-none"})),
         ("every_mechanism", frozenset({"Exim-starttls", "CRAM-MD5"})),
+        ("every_mechanism", frozenset({"Exim", "IMPLICIT", "CRAM-MD5"})),
+        ("every_mechanism", frozenset({"SCRAM-SHA-256-PLUS"})),
+        (every_mode, frozenset({"curl", "starttls", "None"})),
+        (every_mode, frozenset({"curl", "implicit", "LOGIN"})),
         ("a_message", frozenset({"squid https"})),
         ("chains", frozenset({"squid https > ssh socks5"})),
         ("the_server_learns_where_the_client_is", frozenset({"Exim", "IPv6", "2"})),
@@ -196,7 +201,16 @@ def test_the_page_of_peers_has_what_was_proved(monkeypatch: pytest.MonkeyPatch) 
     }
     lines = peer_matrix.page(frozenset(proofs)).splitlines()
     assert "| Exim | 1.2.3 | yes |  |  |  |  |" in lines
-    assert "| Exim |  |  | STARTTLS |  |  |  |" in lines
+    logins = lines.index("## Servers: logins")
+    titles, exim = (
+        next(line for line in lines[logins:] if line.startswith(start)).split(" | ")
+        for start in ("| server", "| Exim")
+    )
+    assert dict(zip(titles, exim, strict=True))["CRAM-MD5"] == "STARTTLS, TLS"
+    assert exim.count("") == len(exim) - 3
+    assert "| curl | 1.2.3 |  | yes |  |  |" in lines
+    assert "| curl | TLS |" in lines
+    assert "| SCRAM-SHA-256-PLUS | yes |" in lines
     assert "| squid | 1.2.3 | https |  | yes |  |  |  |" in lines
     assert "| squid https > ssh socks5 |" in lines
     assert "| Exim | IPv6 | 2 |" in lines

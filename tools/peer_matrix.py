@@ -17,19 +17,22 @@ from typing import TypeAlias
 
 import pytest
 
+from tests.interop.clients import CLIENTS
 from tests.interop.peers import PROXIES, SERVERS, Mode, ProxyKind, ServerKind
 from tools.page import ROOT
 
 PAGE = ROOT / "docs" / "peers.md"
-TESTS = ("tests/interop/test_servers.py", "tests/interop/test_proxies.py")
+TESTS = tuple(
+    f"tests/interop/test_{name}.py" for name in ("servers", "auth", "proxies", "clients", "gsasl")
+)
 UNPACKED = Path(os.environ.get("SMTP_PROTO_PEERS", "/var/cache/smtp-proto-tests"))
 
 OPENING = """\
 # Who it was tried with
 
-Made by `python -m tools.peer_matrix`, which runs the tests of `tests/interop` with real servers and
-proxies and writes down what passed. "yes" is a test that passed from each of the three worlds:
-sockets, asyncio and trio. What has no mark is not offered by the peer, or was not tried.
+Made by `python -m tools.peer_matrix`, which runs the tests of `tests/interop` with real servers,
+proxies and clients and writes down what passed. "yes" is a test that passed in each of the three
+worlds: sockets, asyncio and trio. What has no mark is not offered by the peer, or was not tried.
 """
 
 # --- What a run proves -----------------------------------------------------------------------
@@ -102,19 +105,38 @@ VERSIONS: Mapping[str, Callable[[], str]] = {
     "ssh": debian("openssh-server"),
     "tinyproxy": debian("tinyproxy"),
     "squid": debian("squid"),
+    "swaks": debian("swaks"),
+    "curl": debian("curl"),
+    "msmtp": debian("msmtp"),
+    "nodemailer": node("nodemailer"),
+    "smtplib": platform.python_version,
+    "aiosmtplib": lambda: version("aiosmtplib"),
+    "gsasl": debian("gsasl"),
 }
 """The name of a peer, of a proxy its first word, and how its version is found."""
 
 # --- The page --------------------------------------------------------------------------------
 
 MODES = {Mode.CLEAR: "clear", Mode.STARTTLS: "STARTTLS", Mode.IMPLICIT: "TLS"}
-MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN")
+MECHANISMS = (
+    "SCRAM-SHA-256-PLUS",
+    "SCRAM-SHA-1-PLUS",
+    "SCRAM-SHA-256",
+    "SCRAM-SHA-1",
+    "OAUTHBEARER",
+    "XOAUTH2",
+    "DIGEST-MD5",
+    "CRAM-MD5",
+    "PLAIN",
+    "LOGIN",
+)
 EXTENSIONS: Mapping[str, str] = {
     "PIPELINING": "messages",
     "CHUNKING": "messages",
     "8BITMIME": "messages",
     "SIZE": "messages",
     "SMTPUTF8": "addresses_outside_of_ascii",
+    "DSN": "notifications",
 }
 """The extensions that are used where they are offered, and the test that does it."""
 
@@ -122,7 +144,13 @@ EXTENSIONS: Mapping[str, str] = {
 def page(passed: frozenset[Proof]) -> str:
     """Write the whole page."""
     python = f"\nThis run: Python {platform.python_version()}, {platform.system()}.\n"
-    parts = (servers(passed), mechanisms(passed), extensions(passed), *proxies(passed))
+    parts = (
+        servers(passed),
+        mechanisms(passed),
+        extensions(passed),
+        *proxies(passed),
+        *clients(passed),
+    )
     return OPENING + python + "".join(parts)
 
 
@@ -145,22 +173,28 @@ def mechanisms(passed: frozenset[Proof]) -> str:
     """Write which mechanism was used with which server, and whether in clear or under TLS."""
 
     def cell(kind: ServerKind, mechanism: str) -> str:
-        proofs = {
-            name: ("every_mechanism", frozenset({f"{kind.name}-{mode.value}", mechanism}))
+        return ", ".join(
+            name
             for mode, name in MODES.items()
-        }
-        return ", ".join(name for name, proof in proofs.items() if proof in passed)
+            if mark(passed, "every_mechanism", f"{kind.name}-{mode.value}", mechanism)
+            or mark(passed, "every_mechanism", kind.name, mode.name, mechanism)
+        )
 
+    used = [
+        mechanism
+        for mechanism in MECHANISMS
+        if any(mechanism in kind.mechanisms | kind.token_mechanisms for kind in SERVERS)
+    ]
     rows = (
         [
             kind.name,
-            *(cell(kind, mechanism) for mechanism in MECHANISMS),
+            *(cell(kind, mechanism) for mechanism in used),
             mark(passed, "a_wrong_password", f"{kind.name}-starttls"),
         ]
         for kind in SERVERS
         if kind.mechanisms
     )
-    titles = ["server", *MECHANISMS, "a wrong password is told"]
+    titles = ["server", *used, "a wrong password is told"]
     return table("Servers: logins", titles, rows)
 
 
@@ -202,6 +236,32 @@ def proxies(passed: frozenset[Proof]) -> Iterable[str]:
     yield table("Chains of proxies", ["chain"], all_of(passed, "chains"))
     headers = all_of(passed, "the_server_learns_where_the_client_is")
     yield table("The PROXY header", ["server", "family", "version"], headers)
+
+
+def clients(passed: frozenset[Proof]) -> Iterable[str]:
+    """Write which clients delivered to our servers, in which mode, and how they logged in."""
+    mode_test, none = "every_mode_of_security_with_every_mechanism", str(None)
+
+    def row(client: str) -> Sequence[str]:
+        modes = (mark(passed, mode_test, client, mode.value, none) for mode in MODES)
+        content = mark(passed, "the_messages_of_the_demo_arrive_as_they_were_sent", client)
+        return [client, found_version(client), *modes, content]
+
+    def cell(client: str, mechanism: str) -> str:
+        return ", ".join(
+            name
+            for mode, name in MODES.items()
+            if mark(passed, mode_test, client, mode.value, mechanism)
+        )
+
+    titles = ["client", "version", *MODES.values(), "messages arrive as they were sent"]
+    yield table("Clients that deliver to our servers", titles, map(row, CLIENTS))
+    used = [name for name in MECHANISMS if any(cell(client, name) for client in CLIENTS)]
+    rows = ([client, *(cell(client, name) for name in used)] for client in CLIENTS)
+    yield table("Clients: logins", ["client", *used], rows)
+    bound = ([name, mark(passed, "every_mechanism", name)] for name in MECHANISMS)
+    titles = ["mechanism", f"STARTTLS, version {found_version('gsasl')}"]
+    yield table("GNU SASL: logins", titles, (row for row in bound if row[1]))
 
 
 def all_of(passed: frozenset[Proof], test: str) -> Sequence[Sequence[str]]:

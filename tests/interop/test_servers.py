@@ -19,7 +19,14 @@ from smtp_proto.flow import (
     Timeouts,
     TLSError,
 )
-from smtp_proto.wire import Reply
+from smtp_proto.wire import (
+    MailParameters,
+    Notify,
+    OriginalRecipient,
+    RcptParameters,
+    Reply,
+    Ret,
+)
 from tests.adapters.worlds import Client, World
 from tests.interop.conftest import Peers
 from tests.interop.peers import (
@@ -213,6 +220,28 @@ async def test_addresses_outside_of_ascii(connect: Connect, case: Case, server: 
             with pytest.raises(CapabilityMissing) as caught:
                 await client.send(envelope, CONTENT_UTF8)
             assert caught.value.capability == "SMTPUTF8"
+
+
+@every_server
+async def test_notifications(connect: Connect, case: Case, server: Server) -> None:
+    recipient = address("notified")
+    envelope = Envelope.of(
+        SENDER,
+        recipient,
+        mail_parameters=MailParameters(ret=Ret.HDRS, envid="one two+three"),
+        rcpt_parameters=RcptParameters(
+            notify=frozenset({Notify.FAILURE, Notify.DELAY}),
+            orcpt=OriginalRecipient("rfc822", "first+last@mail.test"),
+        ),
+    )
+    async with connect(**case.login) as client:
+        if "DSN" in case.kind.keywords:
+            await client.send(envelope, CONTENT)
+            assert server.delivery(recipient).content == CONTENT
+        else:
+            with pytest.raises(CapabilityMissing) as caught:
+                await client.send(envelope, CONTENT)
+            assert caught.value.capability == "DSN"
 
 
 # --- recipients --------------------------------------------------------------------------------
