@@ -1,0 +1,67 @@
+"""Sends what lies in a folder, and puts each message where it belongs then.
+
+    python examples/spool.py FOLDER smtp://mail.example.org
+
+Each FILE.eml goes to `sent/` or `refused/`, or stays for the next time. One whose fate nobody knows
+goes to `in-doubt/`: sent again, it might come twice, and only a person can decide that.
+
+Knows what each outcome means for a message. Must not know how one is sent.
+"""
+
+import sys
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import SMTP
+from pathlib import Path
+
+from smtp_adapters.socket import SMTPClient
+from smtp_proto import (
+    CapabilityMissing,
+    DeliveryInDoubt,
+    MessageTooLarge,
+    PermanentError,
+    RecipientsRefused,
+    SMTPError,
+)
+
+
+def place_of(error: SMTPError) -> str:
+    """Name the folder for a message that was not sent; "": it stays where it is."""
+    match error:
+        case DeliveryInDoubt():
+            return "in-doubt"
+        case PermanentError() | CapabilityMissing() | MessageTooLarge():
+            return "refused"
+        case RecipientsRefused(refused=replies):
+            return "refused" if all(reply.permanent for reply in replies.values()) else ""
+        case _:
+            return ""
+
+
+def send(client: SMTPClient, file: Path) -> str:
+    """Send a message. Return the folder where it belongs now."""
+    message = message_from_bytes(file.read_bytes(), _class=EmailMessage, policy=SMTP)
+    try:
+        result = client.send_message(message)
+    except SMTPError as error:
+        print(f"{file.name}: {error}")
+        return place_of(error)
+    for recipient, reply in result.refused.items():
+        print(f"{file.name}: {recipient} was refused: {reply}")
+    return "sent"
+
+
+def send_all(client: SMTPClient, folder: Path) -> None:
+    """Send what is there, over one session as long as it lasts. Raises SMTPError without one."""
+    for file in sorted(folder.glob("*.eml")):
+        if not client.is_open:
+            client.open()
+        place = send(client, file)
+        if place:
+            (folder / place).mkdir(exist_ok=True)
+            file.rename(folder / place / file.name)
+    client.quit()
+
+
+if __name__ == "__main__":
+    send_all(SMTPClient.from_url(sys.argv[2]), Path(sys.argv[1]))
