@@ -136,7 +136,7 @@ class _Login:
         """One exchange; returns the reply that ended it. Raises AuthenticationError."""
         mechanism = self.mechanism
         self._tried.append(mechanism.name)
-        self._secrets = secrets = Secrets(credentials)
+        self._secrets = self._session.secrets = secrets = Secrets(credentials)
         try:
             reply, self.responded = yield from _exchange(self._session, mechanism, secrets)
             if reply.code == 235:

@@ -20,6 +20,7 @@ from smtp_proto.engine import (
     ReplyReceived,
     Request,
 )
+from smtp_proto.engine.trace import Speaker
 from smtp_proto.flow.actions import Receive, Send, Timer
 from smtp_proto.flow.errors import (
     Attempt,
@@ -36,6 +37,7 @@ from smtp_proto.flow.flow import Steps
 from smtp_proto.flow.journal import QUIET, Journal
 from smtp_proto.flow.link import Link
 from smtp_proto.flow.open_settings import OpenSettings
+from smtp_proto.flow.secrets import Secrets
 from smtp_proto.flow.timeouts import Phase
 from smtp_proto.flow.tls import TLSInfo, TLSLayer
 from smtp_proto.wire import (
@@ -96,8 +98,10 @@ class Session:
             limits=settings.limits,
             pipelining=settings.pipelining,
             secure=layer is not None,
-            trace=journal.line if journal.wants_lines else None,
+            trace=self._trace if journal.wants_lines else None,
         )
+        self.secrets: Secrets | None = None
+        """Those of the last login: what a server says later may quote them, too."""
         self.protocol = settings.protocol
         self.timeouts = settings.timeouts
         self._seconds = {phase: settings.timeouts.seconds(phase) for phase in Phase}
@@ -112,6 +116,11 @@ class Session:
         self._overheard: list[Octets] = []
         self.last_words: list[ReplyReceived] = []
         """What the server had said before a send failed."""
+
+    def _trace(self, speaker: Speaker, line: str) -> None:
+        if self.secrets is not None and speaker is Speaker.SERVER:
+            line = self.secrets.hidden_in(line)
+        self.journal.line(speaker, line)
 
     @property
     def usable(self) -> bool:

@@ -25,6 +25,7 @@ from smtp_proto.flow.journal import QUIET, Journal
 from smtp_proto.flow.login import identity_of
 from smtp_proto.flow.open import OpenSession
 from smtp_proto.flow.security import Security
+from smtp_proto.flow.simple import noop
 from smtp_proto.flow.timeouts import Phase
 from smtp_proto.sasl import (
     AnonymousCredentials,
@@ -430,6 +431,14 @@ def test_what_a_client_tells() -> None:
         "logged in as alice with PLAIN",
     ]
     assert notes.failures == []
+
+
+def test_what_a_server_quotes_later_is_not_told_either() -> None:
+    notes = Notes()
+    session = carry_out(opening(ALICE, journal=notes), f"{EHLO}PLAIN\n{PLAIN}S: 235 ok\n")
+    reply = carry_out(noop(session), "C: NOOP\nS: 250-so it was\nS: 250 s3cret\n")
+    assert reply.text == "so it was\ns3cret"
+    assert notes.lines[-3:] == ["C: NOOP", "S: 250-so it was", "S: ***"]
 
 
 def test_the_quiet_journal_takes_all() -> None:
