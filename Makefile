@@ -41,7 +41,8 @@ test-one: $(TEST_VENV)/ready
 	@echo "Python $(VERSION)"
 	@$(PYTEST) -m "not slow and not interop"
 
-test-rest: .venv-dev/ready
+# With what it takes to build them, Python's bindings to Kerberos: without, their tests are skipped.
+test-rest: .venv-dev/ready $(if $(shell command -v krb5-config 2>/dev/null),.venv-dev/kerberos)
 	.venv-dev/bin/python -m pytest -q -n auto -m "slow and not interop" --hypothesis-profile=ci
 	.venv-dev/bin/python -m pytest -q -m interop --hypothesis-profile=ci
 
@@ -103,6 +104,10 @@ python:
 .venv-dev/ready: EXTRAS = dev
 .venv-bench/ready: EXTRAS = bench
 .venv-fuzz/ready: EXTRAS = fuzz
+
+.venv-dev/kerberos: .venv-dev/ready
+	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check -e ".[kerberos]"
+	@touch $@
 
 .venv-%/ready: pyproject.toml | python
 	@echo "Making $(@D) ..."

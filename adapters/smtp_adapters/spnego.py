@@ -1,8 +1,8 @@
 r"""NTLM, GSSAPI and GSS-SPNEGO for clients, out of the tokens that pyspnego makes. RFC 4752
 
 Knows in which order the tokens go over the wire, and what is said around them. Must not know what
-is in a token: that is pyspnego's business. Install this project's extra "spnego" (for Kerberos,
-but on Windows, pyspnego[kerberos] as well), and give a client the mechanisms:
+is in a token: that is pyspnego's business. Install this project's extra "spnego", or for tickets
+of Kerberos "kerberos", and give a client the mechanisms:
 
     from smtp_adapters import spnego
     SMTPClient(host, auth=KerberosCredentials(), own_mechanisms=spnego.MECHANISMS)

@@ -1,12 +1,12 @@
-"""NTLM, GSSAPI and GSS-SPNEGO, against the servers that pyspnego and Kerberos have."""
+"""NTLM, GSSAPI and GSS-SPNEGO, against the servers that pyspnego has.
+
+Knows what both sides say. Must not need Kerberos: tests/interop/test_kerberos.py does.
+"""
 
 import logging
-import shutil
-import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -29,6 +29,7 @@ from smtp_proto.sasl import (
     TokenCredentials,
     choose,
 )
+from tests.adapters.spnego_server import Refused, SpnegoServer
 
 TIM = Credentials("tim", "tanstaaf")
 CONTEXT = ClientContext(hostname="mx.example.org")
@@ -47,50 +48,14 @@ class GSSAPIOverNTLM(ours.GSSAPIClient):
 def _users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     users = tmp_path_factory.mktemp("ntlm") / "users"
     users.write_text(":tim:tanstaaf\nEXAMPLE:tim:other\n:pässwörd@example.org:pässwörd\n")
+    nowhere = users.with_name("krb5.conf")
+    nowhere.write_text("[libdefaults]\n  dns_lookup_kdc = false\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NTLM_USER_FILE", str(users))
+        # Where Kerberos is installed, nobody is asked for tickets, and there are none.
+        patch.setenv("KRB5_CONFIG", str(nowhere))
+        patch.setenv("KRB5CCNAME", f"FILE:{nowhere}.tickets")
         yield
-
-
-class Refused(Exception):
-    """What the server would say with 535."""
-
-
-@dataclass
-class Server:
-    """Accepts tokens; then, with an offer of security layers, does as RFC 4752 3.2 has it."""
-
-    protocol: str
-    offer: bytes | None = None
-    bindings: GssChannelBindings | None = None
-    acts_as: str = ""
-    received: list[bytes] = field(default_factory=list[bytes])
-
-    def run(self, client: ClientMechanism) -> str | None:
-        """Return who the client is. Raises Refused, or what the client raises."""
-        context = spnego.server(
-            hostname="mx.example.org",
-            service="smtp",
-            protocol=self.protocol,
-            channel_bindings=self.bindings,
-        )
-        response = client.start()
-        while not context.complete:
-            assert response is not None
-            self.received.append(response)
-            try:
-                challenge = context.step(response)
-            except Exception as error:
-                raise Refused from error
-            if challenge is not None:
-                response = client.respond(challenge)
-        if self.offer is not None:
-            answer = client.respond(context.wrap(self.offer, encrypt=False).data)
-            choice = context.unwrap(answer).data
-            assert choice[:4] == b"\x01\0\0\0"
-            self.acts_as = choice[4:].decode()
-        client.finish()
-        return context.client_principal
 
 
 # --- NTLM ----------------------------------------------------------------------------------------
@@ -112,7 +77,7 @@ class Server:
 def test_the_right_password(
     make: Mechanism, protocol: str, credentials: Credentials, principal: str
 ) -> None:
-    assert Server(protocol).run(make.client(credentials, CONTEXT)) == principal
+    assert SpnegoServer(protocol).run(make.client(credentials, CONTEXT)) == principal
 
 
 @pytest.mark.parametrize(
@@ -128,7 +93,7 @@ def test_the_right_password(
 )
 def test_a_wrong_password(make: Mechanism, protocol: str, credentials: Credentials) -> None:
     with pytest.raises(Refused):
-        Server(protocol).run(make.client(credentials, CONTEXT))
+        SpnegoServer(protocol).run(make.client(credentials, CONTEXT))
 
 
 @pytest.mark.parametrize(
@@ -138,10 +103,10 @@ def test_the_tokens_are_bound_to_tls(make: Mechanism, protocol: str) -> None:
     for seen, right in [(END_POINT, True), ({"tls-server-end-point": b"\x03" * 32}, False)]:
         client = make.client(TIM, replace(CONTEXT, channel_bindings=seen))
         if right:
-            assert Server(protocol, bindings=BINDINGS).run(client) == "tim"
+            assert SpnegoServer(protocol, bindings=BINDINGS).run(client) == "tim"
         else:
             with pytest.raises(Refused):
-                Server(protocol, bindings=BINDINGS).run(client)
+                SpnegoServer(protocol, bindings=BINDINGS).run(client)
 
 
 # --- GSSAPI --------------------------------------------------------------------------------------
@@ -158,7 +123,7 @@ def test_the_tokens_are_bound_to_tls(make: Mechanism, protocol: str) -> None:
     ],
 )
 def test_the_security_layer_is_none(offer: bytes, authzid: str) -> None:
-    server = Server("ntlm", offer)
+    server = SpnegoServer("ntlm", offer)
     client = GSSAPIOverNTLM(replace(TIM, authorization_identity=authzid), CONTEXT)
     assert server.run(client) == "tim"
     assert server.acts_as == authzid
@@ -179,21 +144,21 @@ def test_the_security_layer_is_none(offer: bytes, authzid: str) -> None:
 def test_there_is_no_other_layer(offer: bytes, why: str) -> None:
     client = GSSAPIOverNTLM(TIM, CONTEXT)
     with pytest.raises(SASLError, match=why):
-        Server("ntlm", offer).run(client)
+        SpnegoServer("ntlm", offer).run(client)
     with pytest.raises(SASLError, match="before it has proven itself"):
         client.finish()
 
 
 def test_a_success_without_the_offer_proves_nothing() -> None:
     with pytest.raises(SASLError, match="before it has proven itself"):
-        Server("ntlm").run(GSSAPIOverNTLM(TIM, CONTEXT))
+        SpnegoServer("ntlm").run(GSSAPIOverNTLM(TIM, CONTEXT))
 
 
 def test_gssapi_binds_to_nothing() -> None:
     """RFC 4752 5: a server that wanted it would find nothing."""
     client = GSSAPIOverNTLM(TIM, replace(CONTEXT, channel_bindings=END_POINT))
     with pytest.raises(Refused):
-        Server("ntlm", bindings=BINDINGS).run(client)
+        SpnegoServer("ntlm", bindings=BINDINGS).run(client)
 
 
 # --- Servers that lie ----------------------------------------------------------------------------
@@ -259,7 +224,7 @@ def test_a_success_out_of_turn(
 
 def test_ntlm_says_no_more() -> None:
     client = ours.NTLMClient(TIM, CONTEXT)
-    Server("ntlm").run(client)
+    SpnegoServer("ntlm").run(client)
     with pytest.raises(SASLError, match="more than NTLM has to say"):
         client.respond(b"")
 
@@ -344,133 +309,13 @@ def test_the_servers_name_is_needed() -> None:
     assert told.count("it needs the server's name, and has none") == 3
 
 
-def test_tickets_are_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tickets_are_no_password() -> None:
     """Else it would be the first user of the file, with NTLM."""
-    monkeypatch.setenv("KRB5CCNAME", "FILE:/nowhere/at/all")
     assert "there are Kerberos tickets only" in reasons(KerberosCredentials(), allow("GSS-SPNEGO"))
 
 
-def test_without_tickets_kerberos_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KRB5CCNAME", "FILE:/nowhere/at/all")
+def test_without_tickets_kerberos_is_passed_over() -> None:
     told = reasons(KerberosCredentials(), allow("GSSAPI"))
     assert "GSSAPI: " in told
     assert "ImportError" not in told
     assert told.isprintable()
-
-
-# --- Kerberos ------------------------------------------------------------------------------------
-
-_REALM = """
-[libdefaults]
-  default_realm = EXAMPLE.ORG
-  dns_lookup_kdc = false
-  dns_canonicalize_hostname = false
-[realms]
-  EXAMPLE.ORG = {{
-    kdc = 127.0.0.1:{port}
-    kdc_listen = 127.0.0.1:{port}
-    database_name = {folder}/principal
-    key_stash_file = {folder}/stash
-  }}
-"""
-_PROGRAMS = ("krb5kdc", "kdb5_util", "kadmin.local")
-
-
-@pytest.fixture(scope="module")
-def _kerberos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Realm of its own, in which this process is tim and has the key of the server."""
-    pytest.importorskip("gssapi")
-    kdc, util, admin = (
-        shutil.which(name, path="/usr/sbin:/usr/local/sbin:/usr/bin") for name in _PROGRAMS
-    )
-    if kdc is None or util is None or admin is None:
-        pytest.skip(f"{', '.join(_PROGRAMS)} are not all here")
-    folder = tmp_path_factory.mktemp("kerberos")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        realm = _REALM.format(port=free.getsockname()[1], folder=folder)
-    (folder / "realm").write_text(realm)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KRB5_CONFIG", str(folder / "realm"))
-        patch.setenv("KRB5_KDC_PROFILE", str(folder / "realm"))
-        patch.setenv("KRB5_KTNAME", str(folder / "keytab"))
-        patch.setenv("KRB5_CLIENT_KTNAME", str(folder / "client"))
-        patch.setenv("KRB5CCNAME", f"FILE:{folder}/tickets")
-        patch.setenv("KRB5RCACHENAME", "none:")
-        for command in (
-            [util, "create", "-s", "-P", "master"],
-            [admin, "-q", "addprinc -pw tanstaaf tim"],
-            [admin, "-q", "addprinc -randkey smtp/mx.example.org"],
-            [admin, "-q", f"ktadd -k {folder}/keytab smtp/mx.example.org"],
-            # With a key of its own for the client there are tickets when they are asked for.
-            [admin, "-q", f"ktadd -norandkey -k {folder}/client tim"],
-        ):
-            subprocess.run(command, check=True, capture_output=True)
-        running = subprocess.Popen([kdc, "-n"], stderr=subprocess.STDOUT, stdout=subprocess.PIPE)
-        with running:
-            assert running.stdout is not None
-            try:
-                assert any(b"starting" in line for line in running.stdout)
-                yield
-            finally:
-                running.terminate()
-
-
-KERBEROS = pytest.mark.parametrize(
-    ("make", "protocol", "offer"),
-    [
-        (ours.GSSAPI, "kerberos", b"\x01\0\0\0"),
-        (ours.GSS_SPNEGO, "negotiate", b"\x01\0\0\0"),
-        (ours.GSS_SPNEGO, "negotiate", None),
-    ],
-)
-
-
-@pytest.mark.usefixtures("_kerberos")
-@KERBEROS
-@pytest.mark.parametrize(
-    "credentials", [KerberosCredentials(), TIM, Credentials("tim@EXAMPLE.ORG", "tanstaaf")]
-)
-def test_kerberos(
-    make: Mechanism, protocol: str, offer: bytes | None, credentials: AnyCredentials
-) -> None:
-    context = replace(CONTEXT, channel_bindings=END_POINT)
-    server = Server(protocol, offer)
-    assert server.run(make.client(credentials, context)) == "tim@EXAMPLE.ORG"
-
-
-@pytest.mark.usefixtures("_kerberos")
-def test_kerberos_for_somebody_else() -> None:
-    server = Server("kerberos", b"\x01\0\0\0")
-    server.run(ours.GSSAPIClient(KerberosCredentials("ursel"), CONTEXT))
-    assert server.acts_as == "ursel"
-
-
-@pytest.mark.usefixtures("_kerberos")
-@pytest.mark.parametrize(
-    ("credentials", "hostname", "why"),
-    [
-        (
-            KerberosCredentials(),
-            "other.example.org",
-            "smtp/other.example.org@EXAMPLE.ORG not found",
-        ),
-        (Credentials("tim", "canary-7c1"), "mx.example.org", "GSSAPI: "),
-        (Credentials("nobody", "canary-7c1"), "mx.example.org", "not found in Kerberos database"),
-    ],
-)
-def test_what_kerberos_refuses(credentials: AnyCredentials, hostname: str, why: str) -> None:
-    told = reasons(credentials, allow("GSSAPI"), context=ClientContext(hostname=hostname))
-    assert why in told
-    assert "canary" not in told
-
-
-@pytest.mark.usefixtures("_kerberos")
-@given(challenges=st.lists(st.binary(max_size=200), max_size=4))
-def test_whatever_a_server_of_kerberos_says(challenges: list[bytes]) -> None:
-    client = ours.GSSAPIClient(KerberosCredentials(), CONTEXT)
-    with suppress(SASLError):
-        for challenge in challenges:
-            client.respond(challenge)
-    with pytest.raises(SASLError, match="before it has proven itself"):
-        client.finish()

@@ -38,7 +38,7 @@ class Errand:
     """Or "starttls", or "implicit"."""
     ca: Path | None = None
     mechanism: str | None = None
-    """None: no login."""
+    """None: no login. With GSSAPI it is whoever the tickets are for."""
     password: str = PASSWORD
 
     @property
@@ -78,7 +78,9 @@ def curl(errand: Errand) -> None:
     if errand.security != "none":
         command += ["--ssl-reqd", "--cacert", str(errand.ca)]
     if errand.mechanism is not None:
-        command += ["--user", f"{USER}:{errand.password}"]
+        # Without a name it may be that of the tickets.
+        user = ":" if errand.mechanism == "GSSAPI" else f"{USER}:{errand.password}"
+        command += ["--user", user]
         command += ["--login-options", f"AUTH={errand.mechanism}"]
     _run(command, errand.content)
 

@@ -13,6 +13,8 @@ export DEBIAN_FRONTEND=noninteractive
 
 CLIENTS=(swaks libnet-ssleay-perl curl msmtp gsasl openssh-client)
 SERVERS=(postfix dovecot-core dovecot-submissiond dovecot-lmtpd)
+KERBEROS=(krb5-kdc krb5-admin-server krb5-user dovecot-gssapi
+    gcc libc6-dev libkrb5-dev python3-dev) # to build what Python needs for it
 PROXIES=(dante-server microsocks tinyproxy squid openssh-server)
 # Of the servers that are unpacked: Exim, then OpenSMTPD.
 LIBRARIES=(libgnutls-dane0 libidn12 libldap-2.5-0 libmariadb3 libnsl2 libpcre2-8-0 libperl5.36
@@ -72,7 +74,8 @@ install_node() {
 
 mkdir -p "$FOLDER"
 chmod 755 "$FOLDER"
-install_packages "${CLIENTS[@]}" "${SERVERS[@]}" "${PROXIES[@]}" "${LIBRARIES[@]}"
+install_packages "${CLIENTS[@]}" "${SERVERS[@]}" "${KERBEROS[@]}" "${PROXIES[@]}" \
+    "${LIBRARIES[@]}"
 unpack exim4-daemon-heavy
 unpack opensmtpd
 for user in Debian-exim opensmtpd opensmtpq; do add_user "$user"; done

@@ -4,9 +4,10 @@ Knows which there are. Must not know what is sent to them, nor what is tested.
 """
 
 from tests.interop.peers.aiosmtpd import AIOSMTPD
-from tests.interop.peers.dovecot import DOVECOT_LMTP, DOVECOT_SUBMISSION
+from tests.interop.peers.dovecot import DOVECOT_LMTP, DOVECOT_SUBMISSION, dovecot_submission
 from tests.interop.peers.exim import EXIM
 from tests.interop.peers.http_proxies import SQUID, TINYPROXY, TINYPROXY_WITH_LOGIN
+from tests.interop.peers.kerberos import OTHER_HOST, REALM, Realm, kerberos
 from tests.interop.peers.node import HARAKA, SMTP_SERVER
 from tests.interop.peers.opensmtpd import OPENSMTPD
 from tests.interop.peers.postfix import POSTFIX, Postfix, Visit, postfix
@@ -78,9 +79,11 @@ __all__ = [
     "MICROSOCKS",
     "MICROSOCKS_WITH_LOGIN",
     "OPENSMTPD",
+    "OTHER_HOST",
     "PASSWORD",
     "POSTFIX",
     "PROXIES",
+    "REALM",
     "SERVERS",
     "SMTP_SERVER",
     "SQUID",
@@ -95,13 +98,16 @@ __all__ = [
     "PeerMissing",
     "Postfix",
     "ProxyKind",
+    "Realm",
     "RunningProxy",
     "Server",
     "ServerCertificate",
     "ServerKind",
     "Visit",
     "address",
+    "dovecot_submission",
     "free_ports",
+    "kerberos",
     "need",
     "need_unpacked",
     "oauth_token",

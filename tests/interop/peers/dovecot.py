@@ -12,6 +12,7 @@ from pathlib import Path
 from string import Template
 
 from tests.interop.peers.aiosmtpd import aiosmtpd
+from tests.interop.peers.kerberos import Realm
 from tests.interop.peers.postfix import need_dovecot
 from tests.interop.peers.running import (
     HOST,
@@ -33,15 +34,24 @@ from tests.interop.peers.running import (
 )
 
 _SERVICES = Path("/usr/lib/dovecot")
+_GSSAPI = _SERVICES / "modules" / "auth" / "libmech_gssapi.so"
 
 
 @contextmanager
-def dovecot_submission(certificate: ServerCertificate) -> Iterator[Server]:
-    """Start Dovecot's submission server, and another one behind it, and end both."""
+def dovecot_submission(
+    certificate: ServerCertificate, realm: Realm | None = None
+) -> Iterator[Server]:
+    """Start Dovecot's submission server, and another one behind it, and end both.
+
+    In a realm of Kerberos, who is known there may log in, too.
+    """
+    if realm is not None and not _GSSAPI.exists():
+        raise PeerMissing("not installed: Dovecot's GSSAPI")
+    more = "" if realm is None else _KERBEROS.substitute(realm.environment)
     with (
         _installed("submission", certificate) as folder,
         aiosmtpd(certificate, relays=True) as behind,
-        on_free_ports(3, partial(_submission, folder, behind)) as server,
+        on_free_ports(3, partial(_submission, folder, behind, more)) as server,
     ):
         yield server
 
@@ -91,7 +101,7 @@ def _installed(service: str, certificate: ServerCertificate) -> Iterator[Path]:
 
 
 @contextmanager
-def _submission(folder: Path, behind: Server, ports: Sequence[int]) -> Iterator[Server]:
+def _submission(folder: Path, behind: Server, more: str, ports: Sequence[int]) -> Iterator[Server]:
     smtp, smtps, proxied = ports
     services = _SUBMISSION.substitute(
         folder=folder, smtp=smtp, smtps=smtps, proxied=proxied, behind=behind.ports[Mode.CLEAR]
@@ -100,7 +110,7 @@ def _submission(folder: Path, behind: Server, ports: Sequence[int]) -> Iterator[
     keys.mkdir(parents=True, exist_ok=True)
     (keys / "default").write_bytes(b64encode(TOKEN_KEY))
     (folder / "oauth2.conf").write_text(_OAUTH2.substitute(folder=folder, issuer=ISSUER))
-    with _dovecot(folder, services, (smtp, smtps), "xoauth2 oauthbearer"):
+    with _dovecot(folder, services + more, (smtp, smtps), "xoauth2 oauthbearer"):
         modes = {Mode.CLEAR: smtp, Mode.STARTTLS: smtp, Mode.IMPLICIT: smtps}
         yield Server(DOVECOT_SUBMISSION.name, folder, modes, proxied, behind.mail)
 
@@ -189,6 +199,15 @@ service submission-login {
     haproxy = yes
   }
 }
+""")
+
+_KERBEROS = Template("""\
+import_environment = KRB5_CONFIG=$KRB5_CONFIG KRB5RCACHENAME=$KRB5RCACHENAME
+auth_mechanisms = $$auth_mechanisms gssapi gss-spnego
+auth_krb5_keytab = $KRB5_KTNAME
+# By whatever name it is reached, as long as it has the key.
+auth_gssapi_hostname = "$$ALL"
+auth_username_format = %n
 """)
 
 _LMTP = Template("""\
