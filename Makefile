@@ -10,7 +10,7 @@
 #   make fuzz       fuzzing by chance, FUZZ_SECONDS for all harnesses together
 #   make fuzz-guided  coverage-guided, with atheris (Linux), FUZZ_SECONDS for each harness
 #   make docs       makes anew what the docs show of the code
-#   make mutation   breaks the code in many places and sees whether a test notices (an hour)
+#   make mutation   breaks the code in many places and sees whether a test notices (40 minutes)
 #   make peers      docs/peers.md, from a run of the tests with real servers and proxies
 #   make clean      takes away everything that the above made
 #

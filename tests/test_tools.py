@@ -139,15 +139,18 @@ def test_each_equivalent_can_still_be_made() -> None:
         assert (known.name, known.change) in made, known
 
 
-def test_a_mutant_that_a_test_sees_and_one_that_none_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tree, copy = tmp_path / "tree", tmp_path / "copy"
-    copy.mkdir()
+SUM = "halves/wire/sum.py"
+KILLED = f"{SUM}:0 larger: return a if a > b else b -> return None"
+SURVIVOR = f"{SUM}:1 larger: a > b -> a >= b in return a if a > b else b"
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small tree, that takes the place of ours."""
+    tree = tmp_path / "tree"
     (tree / "halves/wire").mkdir(parents=True)
     (tree / "tests/wire").mkdir(parents=True)
-    file = "halves/wire/sum.py"
-    (tree / file).write_text("def larger(a, b):\n    return a if a > b else b\n")
+    (tree / SUM).write_text("def larger(a, b):\n    return a if a > b else b\n")
     (tree / "tests/wire/test_sum.py").write_text(
         "from halves.wire.sum import larger\n\n\n"
         "def test_it():\n    assert larger(1, 2) == larger(2, 1) == 2\n"
@@ -155,13 +158,37 @@ def test_a_mutant_that_a_test_sees_and_one_that_none_does(
     (tree / "pyproject.toml").write_text('[tool.pytest.ini_options]\npythonpath = ["."]\n')
     monkeypatch.setattr(mutation, "ROOT", tree)
     monkeypatch.setattr(mutation, "NEEDED", ("halves", "tests", "pyproject.toml"))
+    return tree
+
+
+def test_a_mutant_that_a_test_sees_and_one_that_none_does(tree: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
     copied = mutation.Copy(copy)
-    fates = {mutant.change: copied.fate(mutant) for mutant in mutation.sample(file, 9, 1)}
-    assert fates == {
-        "a > b -> a >= b in return a if a > b else b": mutation.Fate.SURVIVED,
-        "return a if a > b else b -> return None": mutation.Fate.KILLED,
-    }
-    assert (copy / file).read_text() == (tree / file).read_text()
+    fates = {str(mutant): copied.fate(mutant) for mutant in mutation.sample(SUM, 9, 1)}
+    assert fates == {KILLED: mutation.Fate.KILLED, SURVIVOR: mutation.Fate.SURVIVED}
+    assert (copy / SUM).read_text() == (tree / SUM).read_text()
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "code"),
+    [
+        ([], [f"killed: {KILLED}", f"SURVIVED: {SURVIVOR}"], 1),
+        ([f"killed, it hung: {KILLED}"], [f"SURVIVED: {SURVIVOR}"], 1),
+        ([f"SURVIVED: {KILLED}", f"equivalent: {SURVIVOR}"], [f"killed: {KILLED}"], 0),
+        ([f"killed: {KILLED}", f"killed: {SURVIVOR}"], [], 0),
+    ],
+)
+def test_a_run_goes_on_where_one_was_interrupted(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, earlier: list[str], later: list[str], code: int
+) -> None:
+    log = tree / "log"
+    log.write_text("".join(f"{line}\n" for line in earlier))
+    monkeypatch.setattr(sys, "argv", ["mutation", SUM, "--resume", str(log)])
+    assert mutation.main() == code
+    lines = log.read_text().splitlines()
+    assert lines[: len(earlier)] == earlier
+    assert sorted(lines[len(earlier) :]) == sorted(later)
 
 
 def test_the_page_of_mutants_counts_them() -> None:

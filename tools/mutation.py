@@ -6,6 +6,7 @@ private copy of the tree. Must not know SMTP.
     python -m tools.mutation                              a sample of each file, and the page
     python -m tools.mutation smtp_proto/wire/reply.py     a sample of one file
     python -m tools.mutation smtp_proto/wire/reply.py:7   one mutant, by its number
+    python -m tools.mutation --resume FILE                goes on where it was interrupted
 """
 
 import argparse
@@ -403,23 +404,39 @@ def chosen(names: Iterable[str], size: int, seed: int) -> Iterator[Mutant]:
             yield from sample(file, size, seed)
 
 
+def remembered(log: Path) -> Mapping[str, Fate]:
+    """Read what became of the mutants of earlier runs; those that survived are to be tried again.
+
+    They hold for the same code, and for tests to which some have been added at most.
+    """
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    fates = {name: Fate(fate) for fate, _, name in (line.partition(": ") for line in lines)}
+    return {name: fate for name, fate in fates.items() if fate is not Fate.SURVIVED}
+
+
 def main() -> int:
     """Return the exit code: 1 if a mutant survived that is not known to be equivalent."""
     parser = argparse.ArgumentParser(description="Break the code, and see whether a test fails.")
     parser.add_argument("names", nargs="*", help="files, or single mutants such as FILE:NUMBER")
-    parser.add_argument("--size", type=int, default=15, help="how many mutants of each file")
+    parser.add_argument("--size", type=int, default=40, help="how many mutants of each file")
     parser.add_argument("--seed", type=int, default=1, help="what chooses them")
+    parser.add_argument(
+        "--resume", type=Path, default=os.devnull, help="keeps what became of each, and goes on"
+    )
     options = parser.parse_args()
     known = equivalents()
+    earlier = remembered(options.resume)
     fates: dict[Mutant, Fate] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, options.resume.open("a") as log:
         copy = Copy(Path(folder))
         for each in chosen(options.names or all_files(), options.size, options.seed):
-            fate = copy.fate(each)
+            fate = earlier.get(str(each)) or copy.fate(each)
             if fate is Fate.SURVIVED and any(change.is_made_by(each) for change in known):
                 fate = Fate.EQUIVALENT
             fates[each] = fate
             print(f"{fate.value}: {each}", flush=True)
+            if str(each) not in earlier:
+                print(f"{fate.value}: {each}", file=log, flush=True)
     if not options.names:
         PAGE.write_text(page(fates, options.size, options.seed), encoding="utf-8")
     return int(Fate.SURVIVED in fates.values())

@@ -104,6 +104,4 @@ class AnonymousServer:
         return _ACCEPTED if value is True else WRONG_CREDENTIALS
 
 
-ANONYMOUS = Mechanism(
-    AnonymousClient, AnonymousServer, Strength.NONE, by_name_only=True, asks=CheckAnonymous
-)
+ANONYMOUS = Mechanism(AnonymousClient, AnonymousServer, Strength.NONE, asks=CheckAnonymous)

@@ -14,6 +14,7 @@ from smtp_proto.sasl.mechanism import (
     Challenge,
     CheckPassword,
     Credentials,
+    ServerContext,
     decode_identity,
     decode_password,
     encode_identity,
@@ -76,6 +77,10 @@ def test_passwords_may_have_control_characters_but_nul() -> None:
 def test_longest_fields_that_must_be_accepted() -> None:
     assert decode_identity(b"i" * 255) == "i" * 255
     assert decode_password(b"p" * 255) == "p" * 255
+
+
+def test_a_server_does_not_show_what_its_salts_are_made_from() -> None:
+    assert "canary" not in repr(ServerContext("mx.example.org", lambda: b"", salt_key=b"canary"))
 
 
 def test_the_password_is_hidden() -> None:

@@ -239,6 +239,7 @@ def test_most_mechanisms_have_none() -> None:
         (b'{"x":1E999}', '{"x":Infinity}'),
         (rb'{"a":"\u0063anary-7c1"}', '{"a":"(the token)"}'),
         (rb'{"a":"\ud800\u001b"}', r'{"a":"\ud800\u001b"}'),
+        (rb'{"a":"f\u00fcr"}', '{"a":"für"}'),
     ],
 )
 def test_the_explanation_can_be_shown(

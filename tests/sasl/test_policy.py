@@ -248,7 +248,8 @@ def test_who_gives_the_credentials_of_one_mechanism_has_named_it(
 ) -> None:
     assert chosen(Policy(), [name], credentials, secure=secure) == name
     assert chosen(allow("PLAIN"), [name], credentials, secure=secure) is None
-    assert chosen(Policy(), [name], CREDENTIALS, secure=secure) is None
+    choice = choose(Policy(), [name], CREDENTIALS, secure, context=CLIENT_CONTEXT)
+    assert told(choice) == (None, {name: BY_NAME})
 
 
 @pytest.mark.parametrize("secure", [True, False])
@@ -400,6 +401,11 @@ def test_every_name_is_accounted_for(
 )
 def test_when_another_may_be_tried(reply_code: int, may: bool) -> None:
     assert may_try_another(reply_code) is may
+
+
+def test_behind_an_answer_fewer_replies_are_about_the_mechanism() -> None:
+    may = {code for code in range(200, 600) if may_try_another(code, responded=True)}
+    assert may == {504, 534, 538}
 
 
 def test_the_next_one_and_all_the_reasons() -> None:

@@ -129,6 +129,6 @@ def test_printable_ascii_stays_as_it_is(text: str) -> None:
 def test_what_is_longer_than_anybody_means_costs_no_time() -> None:
     assert saslprep("a" * 5000) == "a" * 5000
     assert saslprep("ä" * 1000) == "ä" * 1000
-    for text in ("ä" * 1001, "\ufdfa" * 100):
+    for text in ("ä" * 1001, "\xad" * 1001, "\ufdfa" * 100):
         with pytest.raises(SASLError, match="longer than 1000"):
             saslprep(text)

@@ -403,6 +403,15 @@ def test_a_domain_in_ascii(text: str, ascii_text: str) -> None:
     assert Mailbox.parse(text).ascii == (text == ascii_text)
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("a\xad@c", r"U\+00AD in .* cannot be seen"), ("a\uff20b@c", r"U\+FF20 in .* passes for")],
+)
+def test_what_looks_like_something_else_is_told_by_its_number(text: str, why: str) -> None:
+    with pytest.raises(WireError, match=why):
+        Mailbox.parse(text)
+
+
 @pytest.mark.parametrize("text", ["jörg@example.org", "jörg@bücher.example"])
 def test_a_local_part_has_no_other_form(text: str) -> None:
     mailbox = Mailbox.parse(text)

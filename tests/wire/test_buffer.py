@@ -137,10 +137,10 @@ def test_a_dropped_line_takes_no_room_and_no_octet_of_the_next(first: bytes, res
     buffer = ReceiveBuffer()
     for octet in line[: end + 1]:
         buffer.feed(bytes([octet]))
-        assert not buffer.drop_line()
+        assert buffer.drop_line() is False
         assert len(buffer) <= 1
     buffer.feed(b"\n" + line[end + 2 :] + rest)
-    assert buffer.drop_line()
+    assert buffer.drop_line() is True
     assert buffer.take(10_000) == line[end + 2 :] + rest
 
 
@@ -189,5 +189,6 @@ def test_clear_forgets_octets_and_offset() -> None:
 def test_an_empty_line_right_behind_others_is_found() -> None:
     buffer = filled(b"a\r\nb\r\n")
     assert buffer.take_lines(9, 100) == [b"a", b"b"]
+    assert buffer.take_lines(9, 100) == []
     buffer.feed(b"\r\n")
     assert buffer.take_lines(9, 100) == [b""]

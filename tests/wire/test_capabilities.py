@@ -217,6 +217,10 @@ def test_lines() -> None:
     assert capabilities.lines() == ("mx.example.org", "DSN", "AUTH PLAIN LOGIN")
 
 
+def test_what_the_keywords_say_is_shown_once() -> None:
+    assert "size" not in repr(Capabilities("mx.example.org", {"SIZE": ("1000",)}))
+
+
 @given(st.lists(st.text(), min_size=1))
 def test_no_reply_makes_it_raise(lines: list[str]) -> None:
     try:

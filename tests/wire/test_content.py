@@ -421,6 +421,13 @@ def test_canonical_content_goes_out_as_any_other_would(parts: list[bytes], befor
     )
 
 
+@pytest.mark.parametrize("line_endings", LineEndings)
+@pytest.mark.parametrize("times", [1, 20_000])
+def test_canonical_leaves_the_dots_alone(line_endings: LineEndings, times: int) -> None:
+    content = b".a\r\n.\r\n" * times
+    assert canonical_content(content, line_endings) == content
+
+
 def test_canonical_refuses_what_the_encoder_refuses() -> None:
     assert canonical_content(b"a\nb") == b"a\r\nb\r\n"
     with pytest.raises(WireError):

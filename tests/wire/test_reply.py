@@ -224,8 +224,10 @@ def test_an_endless_reply_is_refused_by_its_octets() -> None:
 
 
 def test_each_reply_is_counted_anew() -> None:
-    replies = read_all([b"250-x\r\n250 x\r\n" * 10], Limits(reply_octets=14, reply_lines=2))
+    stream = b"250-x\r\n250 x\r\n" * 10 + b"250-x\r\n250 xy\r\n"
+    *replies, error = read_all([stream], Limits(reply_octets=14, reply_lines=2))
     assert replies == [Reply(250, ("x", "x"))] * 10
+    assert "reply_octets" in str(error)
 
 
 def test_a_limit_error_tells_which_limit() -> None:
