@@ -26,7 +26,7 @@ from benchmarks.relay import relay
 from smtp_adapters.asyncio import SMTPClient as AsyncioClient
 from smtp_adapters.socket import SMTPClient as SocketClient
 from smtp_adapters.trio import SMTPClient as TrioClient
-from smtp_proto import Envelope, Security
+from smtp_proto import Envelope, Security, SendResult
 from tests.interop.peers import HOST, PeerFailed, PeerMissing, smtp_sink
 
 SENDER = "sender@example.org"
@@ -83,6 +83,19 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Bulk:
+    """Many messages over one connection, on the loopback and over a long way."""
+
+    client: str
+    microseconds: float
+    """For each message on the loopback: the median of the rounds."""
+    flights: int
+    """How often the client said something over the long way and then had to wait."""
+    round_trips: float
+    """How long each message took there."""
+
+
+@dataclass(frozen=True)
 class Session:
     """A whole session over a long way: connect, EHLO, one message, QUIT."""
 
@@ -124,6 +137,17 @@ def measure_socket(port: int, recipients: Sequence[str], messages: int) -> float
     """Measure ours on blocking sockets."""
     with SocketClient(HOST, port, security=Security.NONE, local_hostname=LOCAL_HOSTNAME) as client:
         return timed(lambda: client.send(Envelope.of(SENDER, recipients), CONTENT), messages)
+
+
+def measure_send_many(port: int, recipients: Sequence[str], messages: int) -> float:
+    """Measure ours on blocking sockets where it need not wait for each outcome."""
+    with SocketClient(HOST, port, security=Security.NONE, local_hostname=LOCAL_HOSTNAME) as client:
+        client.send(Envelope.of(SENDER, recipients), CONTENT)
+        pairs = ((Envelope.of(SENDER, recipients), CONTENT) for _ in range(messages))
+        start = time.perf_counter()
+        for outcome in client.send_many(pairs):
+            assert isinstance(outcome, SendResult)
+        return time.perf_counter() - start
 
 
 def measure_aiosmtplib(port: int, recipients: Sequence[str], messages: int) -> float:
@@ -187,6 +211,15 @@ CLIENTS = (
 )
 
 
+# One call for each message, and one for all of them.
+BULK_CLIENTS = (
+    Client("smtplib", measure_smtplib),
+    Client("socket: send", measure_socket),
+    Client("socket: send_many", measure_send_many),
+)
+BULK_MESSAGES = 20  # over the long way
+
+
 def run_task(port: int, task: Task, rounds: int, messages: int) -> list[Figure]:
     """Let all clients take their turns, and compare the medians."""
     recipients = make_recipients(task.recipients)
@@ -216,6 +249,22 @@ def run_session(port: int, client: Client) -> Session:
         return Session(client.name, way.flights, seconds / ROUND_TRIP)
 
 
+def run_bulk(port: int, rounds: int, messages: int) -> list[Bulk]:
+    """Let all send many messages to one recipient each."""
+    recipients = make_recipients(1)
+    seconds: dict[str, list[float]] = {client.name: [] for client in BULK_CLIENTS}
+    for _ in range(rounds):
+        for client in BULK_CLIENTS:
+            seconds[client.name].append(client.measure(port, recipients, messages))
+    table: list[Bulk] = []
+    for client in BULK_CLIENTS:
+        with relay(port, ROUND_TRIP) as way:
+            far = client.measure(way.port, recipients, BULK_MESSAGES) / BULK_MESSAGES
+        near = statistics.median(seconds[client.name]) / messages
+        table.append(Bulk(client.name, near * 1e6, way.flights, far / ROUND_TRIP))
+    return table
+
+
 def show_figures(task: Task, figures: Sequence[Figure]) -> None:
     """Print one table."""
     print(f"\n{MESSAGE_SIZE} octets to {task.recipients} recipient(s), on one connection\n")
@@ -239,6 +288,17 @@ def show_sessions(sessions: Sequence[Session]) -> None:
         print(f"{session.client:24}{session.flights:12}{session.round_trips:16.1f}")
 
 
+def show_bulk(table: Sequence[Bulk]) -> None:
+    """Print the table of many messages."""
+    print(
+        f"\nMany messages on one connection: on the loopback, and {BULK_MESSAGES} of them"
+        f" with {ROUND_TRIP * 1000:.0f} ms there and back\n"
+    )
+    print(f"{'':24}{'us/message':>12}{'flights':>16}{'round trips each':>20}")
+    for row in table:
+        print(f"{row.client:24}{row.microseconds:12.1f}{row.flights:16}{row.round_trips:20.1f}")
+
+
 def main() -> int:
     """Run all; the exit code tells whether it ran, not whether a target was met."""
     parser = argparse.ArgumentParser(prog="benchmarks.run", description="What sending costs.")
@@ -256,6 +316,10 @@ def main() -> int:
                 show_figures(task, figures[-len(CLIENTS) :])
             sessions = [run_session(port, client) for client in CLIENTS]
             show_sessions(sessions)
+            one = TASKS[0]
+            messages = one.quick_messages if options.quick else one.messages
+            bulk = run_bulk(port, options.rounds, messages)
+            show_bulk(bulk)
     except (PeerMissing, PeerFailed) as error:
         print(
             f"There is nobody to send to: {error}. smtp-sink comes with Postfix.", file=sys.stderr
@@ -265,6 +329,7 @@ def main() -> int:
         tables = {
             "figures": [asdict(figure) for figure in figures],
             "sessions": [asdict(session) for session in sessions],
+            "bulk": [asdict(row) for row in bulk],
         }
         options.json.write_text(json.dumps(tables, indent=2) + "\n", encoding="utf-8")
     return 0

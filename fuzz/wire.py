@@ -46,6 +46,7 @@ LIMITS = Limits(
     reply_lines=4,
     reply_octets=128,
     pipelined_commands=3,
+    pipelined_octets=64,
     command_line=64,
     auth_line=64,
     message_size=48,

@@ -15,6 +15,7 @@ from typing import ParamSpec, Self, TypeVar
 from smtp_adapters.client import Client, farewell
 from smtp_adapters.client_settings import as_credentials
 from smtp_adapters.content import NO_PIECES, AnyAsyncContent, AsyncPieces, async_source
+from smtp_adapters.many import AnyAsyncPairs, AsyncOutcomes
 from smtp_adapters.message import prepare
 from smtp_proto.flow import (
     CheckCredentials,
@@ -24,6 +25,7 @@ from smtp_proto.flow import (
     Flow,
     OpenSession,
     SendMail,
+    SendMany,
     SendResult,
     Session,
     authenticate,
@@ -145,6 +147,25 @@ class AsyncClient(Client):
             lambda session: SendMail(session, envelope, whole, size=size), pieces
         )
 
+    def send_many(self, pairs: AnyAsyncPairs) -> AsyncOutcomes:
+        """Send many messages, each a pair for `send()` or a message for `send_message()`.
+
+        Gives what became of each, in the order of `pairs`: what sending it alone would have
+        returned, a SendResult, or raised, an SMTPError or a ValueError. A refusal does not stop the
+        others. Where the server allows it, the next message goes out before the one in front of it
+        is answered: so an outcome is told only when the next pair, if there is one, is there.
+
+        Where the connection ends, each message that was taken has its outcome: DeliveryInDoubt
+        where its content was sent whole and was not answered; where not, the error that ended the
+        connection, and it was not delivered. Behind these outcomes that error is raised; what is
+        left of `pairs` was not touched. What `pairs`, or some content, raises is raised likewise.
+
+        Nothing else can be asked of the client while a message is under way. Who stops early, by
+        `aclose()` of the iterator, `quit()` or the end of the block, closes the connection without
+        waiting for answers: then nobody knows of messages that were taken and not told.
+        """
+        return AsyncOutcomes(self._send_many(), pairs, self._go_on, self._give_up)
+
     async def noop(self) -> Reply:
         """Ask whether the server is still there. Raises ReplyError if it refuses, as all these."""
         return await self._run(simple.noop)
@@ -167,7 +188,9 @@ class AsyncClient(Client):
 
     async def quit(self) -> None:
         """End the session in order, and close the connection. Does nothing if there is none."""
-        if self.is_open:
+        if self._is_sending:
+            await self._close()
+        elif self.is_open:
             await self._run(CloseSession)
 
     async def close(self) -> None:
@@ -179,14 +202,25 @@ class AsyncClient(Client):
     ) -> T:
         with self._turn:
             session = self._session()
-            heard = self._overheard()
-            if heard is not None:
-                session.hear(heard)
-            try:
-                return await self._carry_out(flow_for(session), pieces)
-            finally:
-                if not session.usable:
-                    await self._close()
+            return await self._converse(session, flow_for(session), pieces)
+
+    async def _go_on(self, many: SendMany, pieces: AsyncPieces) -> None:
+        with self._turn:
+            await self._converse(self._session_of(many), many.go_on(), pieces)
+
+    async def _give_up(self, many: SendMany) -> None:
+        if self._is_sending_by(many):
+            await self.close()
+
+    async def _converse(self, session: Session, flow: Flow[T], pieces: AsyncPieces) -> T:
+        heard = self._overheard() if session.usable else None
+        if heard is not None:
+            session.hear(heard)
+        try:
+            return await self._carry_out(flow, pieces)
+        finally:
+            if not self._can_go_on(session):
+                await self._close()
 
     async def _close(self) -> None:
         self._is_open = False

@@ -19,7 +19,7 @@ from smtp_adapters import client_settings as settings
 from smtp_adapters.journal import ConnectionJournal, FailedLogins, TraceTarget, trace_to
 from smtp_adapters.settings import from_env, from_toml, from_url, make_client
 from smtp_adapters.tls import ClientTLS
-from smtp_adapters.values import as_timeouts, check_flag, check_security, nonce
+from smtp_adapters.values import as_timeouts, check_security, check_types, nonce
 from smtp_proto.engine import LocalProtocolError, Protocol
 from smtp_proto.flow import (
     Attempt,
@@ -28,6 +28,7 @@ from smtp_proto.flow import (
     LocalAddress,
     OpenSettings,
     Security,
+    SendMany,
     Session,
     Timeouts,
     TLSInfo,
@@ -36,7 +37,7 @@ from smtp_proto.flow.tls import no_tls
 from smtp_proto.proxy import Proxy
 from smtp_proto.sasl import AnyCredentials
 from smtp_proto.sasl.mechanism import Mechanism
-from smtp_proto.wire import Capabilities, Limits, Reply, validate_domain
+from smtp_proto.wire import Capabilities, Limits, Reply
 
 _FAREWELL = 1.0  # seconds for QUIT, where an error waits to be told
 
@@ -98,7 +99,7 @@ class Client(ABC):
         trace: TraceTarget | None = None,
     ) -> None:
         check_security(security)
-        check_flag("allow_cleartext", allow_cleartext)
+        check_types(settings.PARAMETERS, locals())
         name, path = settings.host_and_path(host)
         settings.check_one_way(path, stream, local_address)
         has_port = path is None and stream is None
@@ -124,7 +125,7 @@ class Client(ABC):
             policy=settings.policy(mechanisms, known, allow_cleartext_auth),
             mechanisms=known,
             nonce=nonce,
-            local_hostname=None if local_hostname is None else validate_domain(local_hostname),
+            local_hostname=settings.own_name(local_hostname),
             protocol=protocol,
             timeouts=as_timeouts(timeouts),
             limits=limits or Limits(),
@@ -137,6 +138,7 @@ class Client(ABC):
         self._turn = Turn()
         self._last_session: Session | None = None
         self._is_open = False
+        self._many: SendMany | None = None
 
     @classmethod
     def from_url(cls, url: str, **overrides: object) -> Self:
@@ -211,13 +213,45 @@ class Client(ABC):
             raise LocalProtocolError("this client is open already: close() it first")
 
     def _session(self) -> Session:
-        """The session to use now. Raises LocalProtocolError if there is none."""
+        """The session to use now. Raises LocalProtocolError if there is none, or it is in use."""
+        session = self._open_session()
+        if self._is_sending:
+            raise LocalProtocolError(
+                "messages of send_many() are under way: take all outcomes first, or close() it"
+            )
+        return session
+
+    def _open_session(self) -> Session:
         session = self._seen_session()
         if not self._is_open:
             raise LocalProtocolError(
                 "the connection has been closed, or an earlier call has failed: open() it again"
             )
         return session
+
+    def _send_many(self) -> SendMany:
+        """Begin to send many messages."""
+        return SendMany(self._session())
+
+    def _session_of(self, many: SendMany) -> Session:
+        """The session for going on with many messages. Raises LocalProtocolError likewise."""
+        session = self._open_session() if many is self._many else self._session()
+        if many.session is not session:
+            raise LocalProtocolError("this send_many() was on a connection that has been closed")
+        self._many = many
+        return session
+
+    def _is_sending_by(self, many: SendMany) -> bool:
+        """Whether messages of this are under way on this connection."""
+        return self._is_open and many.session is self._last_session and many.under_way
+
+    @property
+    def _is_sending(self) -> bool:
+        return self._many is not None and self._is_sending_by(self._many)
+
+    def _can_go_on(self, session: Session) -> bool:
+        """Whether the connection is of use, now that a flow has ended."""
+        return session.usable or (session.in_step and self._is_sending)
 
     def _seen_session(self) -> Session:
         if self._last_session is None:

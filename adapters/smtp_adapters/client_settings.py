@@ -14,7 +14,17 @@ from pathlib import Path
 
 from smtp_adapters.reach import checked_local_address
 from smtp_adapters.tls import ClientTLS, server_name
-from smtp_adapters.values import check_flag, check_port, mechanism_names
+from smtp_adapters.values import (
+    FLAG,
+    LIMITS,
+    PROTOCOL,
+    SECONDS,
+    TEXT,
+    as_tuple,
+    check_port,
+    mechanism_names,
+    naming,
+)
 from smtp_proto.flow import (
     ChooseLocalAddress,
     ClientTLSFactory,
@@ -27,7 +37,19 @@ from smtp_proto.proxy.endpoint import Endpoint
 from smtp_proto.sasl import AnyCredentials, Credentials, Policy
 from smtp_proto.sasl.mechanism import Mechanism
 from smtp_proto.sasl.registry import MECHANISMS
-from smtp_proto.wire import shown
+from smtp_proto.wire import shown, validate_domain
+
+PARAMETERS = {
+    "allow_cleartext": FLAG,
+    "allow_cleartext_auth": FLAG,
+    "chunking": FLAG,
+    "limits": LIMITS,
+    "local_hostname": TEXT.or_none,
+    "pipelining": FLAG,
+    "protocol": PROTOCOL,
+    "timeouts": SECONDS,
+}
+"""Those of SMTPClient that are of simple types."""
 
 FROM_ENVIRONMENT = "env"
 _THIS_HOST = "localhost"
@@ -58,9 +80,10 @@ def host_and_path(host: object) -> tuple[str, str | None]:
         raise ValueError("host is a name or an address; for a Unix socket give its Path")
     if _HOST_AND_PORT.fullmatch(host):
         raise ValueError("host is a name or an address alone: the port is a parameter of its own")
-    name = server_name(host)
-    if ":" not in name:
-        Endpoint.parse(name, _ANY_PORT)  # 127.1 and the like mean something else to a resolver
+    with naming("host"):
+        name = server_name(host)
+        if ":" not in name:
+            Endpoint.parse(name, _ANY_PORT)  # 127.1 and the like mean something else to a resolver
     return (host.removeprefix("[").removesuffix("]") if host.isascii() else name), None
 
 
@@ -79,7 +102,9 @@ def client_port(port: int | None, security: Security, *, has_port: bool) -> int 
     """
     if port is None:
         if not has_port and security is Security.AUTO:
-            raise ValueError("without a port nothing tells how TLS begins: say which security")
+            raise ValueError(
+                "a stream or a Unix socket has no port to tell how TLS begins: say which security"
+            )
         return security.default_port if has_port else None
     check_port(port, 1)
     return port
@@ -91,7 +116,14 @@ def local_end(
     """Where connections are to begin. Raises TypeError or ValueError."""
     if given is None or callable(given):
         return given
-    return checked_local_address(given)
+    with naming("local_address"):
+        return checked_local_address(given)
+
+
+def own_name(given: str | None) -> str | None:
+    """What to call this host. Raises WireError."""
+    with naming("local_hostname"):
+        return None if given is None else validate_domain(given)
 
 
 # --- the way -------------------------------------------------------------------------------------
@@ -144,7 +176,8 @@ def proxy_tls_factory(
     if given is not None and not wanted and not by_chance:
         raise ValueError("proxy_tls is for https proxies, and there is none")
     tls = _client_tls("proxy_tls", given)
-    return tls.factory() if wanted else no_tls
+    with naming("proxy_tls"):
+        return tls.factory() if wanted else no_tls
 
 
 def header(given: object) -> bytes:
@@ -195,26 +228,19 @@ def as_credentials(auth: object) -> AnyCredentials | None:
 
 
 def policy(
-    mechanisms: Sequence[str] | None, known: Iterable[Mechanism], allow_cleartext_auth: object
+    mechanisms: Sequence[str] | None, known: Iterable[Mechanism], allow_cleartext_auth: bool
 ) -> Policy:
     """Which mechanisms may be used. Raises TypeError or ValueError."""
-    check_flag("allow_cleartext_auth", allow_cleartext_auth)
     allowed = None if mechanisms is None else frozenset(mechanism_names(mechanisms))
     names = {mechanism.name for mechanism in known}
     for name in sorted((allowed or frozenset()) - names):
         close = get_close_matches(name, names, 1)
         hint = f"did you mean {close[0]}?" if close else "own_mechanisms brings more of them"
         raise ValueError(f"mechanisms: {shown(name)} is not known here; {hint}")
-    return Policy(allowed, allow_cleartext=bool(allow_cleartext_auth))
+    return Policy(allowed, allow_cleartext=allow_cleartext_auth)
 
 
-def known_mechanisms(own: Sequence[object]) -> tuple[Mechanism, ...]:
+def known_mechanisms(own: Sequence[Mechanism]) -> tuple[Mechanism, ...]:
     """The caller's mechanisms, and those that are known anyway. Raises TypeError."""
-    checked: list[Mechanism] = []
-    for each in own:
-        if not isinstance(each, Mechanism):
-            raise TypeError(
-                f"own_mechanisms: each is a Mechanism of smtp_proto.sasl.mechanism, not {each!r}"
-            )
-        checked.append(each)
-    return (*checked, *MECHANISMS)
+    words = "values of smtp_proto.sasl.mechanism.Mechanism"
+    return (*as_tuple("own_mechanisms", own, Mechanism, words), *MECHANISMS)

@@ -14,12 +14,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from errno import ELOOP
 from itertools import count
 from logging import DEBUG, INFO, Logger, NullHandler, getLogger
 from os import PathLike, fspath
 from threading import Lock
 from typing import TypeAlias
 
+from smtp_adapters.values import naming
 from smtp_proto.engine.trace import Speaker
 from smtp_proto.wire import escaped, shown
 
@@ -55,22 +57,35 @@ TraceTarget: TypeAlias = Callable[[TraceLine], object] | Logger | str | PathLike
 def trace_to(target: TraceTarget) -> Callable[[TraceLine], object]:
     """The callable that is meant. Raises OSError for a file that cannot be written, or TypeError.
 
-    A file is made for its owner alone to read. It is opened anew for each line, so that it may be
-    taken away at any time.
+    A file is made for its owner alone to read, and a symbolic link in its place is not followed,
+    where the system can do that. It is opened anew for each line, so that it may be taken away at
+    any time.
     """
     if isinstance(target, Logger):
         return lambda line: target.debug("%s", line)
     if isinstance(target, str | PathLike):
         path: str = fspath(target)
-        _append(path, b"")
+        with naming("trace"):
+            _append(path, b"")
         return lambda line: _append(path, f"{line}\n".encode())
     if callable(target):
         return target
     raise TypeError(f"trace is a callable, a logger or a path, not a {type(target).__name__}")
 
 
+# Others who may write to the folder must not say to which of our files the lines go.
+_NO_LINK: int = getattr(os, "O_NOFOLLOW", 0)
+_LINKS = frozenset({"/dev/stdout", "/dev/stderr"})  # the system's own
+
+
 def _append(path: str, octets: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    try:
+        descriptor = os.open(path, flags if path in _LINKS else flags | _NO_LINK, 0o600)
+    except OSError as error:
+        if error.errno == ELOOP:
+            raise OSError(ELOOP, "it is a symbolic link, which is not followed", path) from None
+        raise
     try:
         os.write(descriptor, octets)
     finally:

@@ -14,6 +14,7 @@ from typing import TypeAlias, cast
 
 from smtp_adapters.values import check_port
 from smtp_proto.flow import ChooseLocalAddress, LocalAddress
+from smtp_proto.wire import shown
 
 NEXT_ADDRESS = 0.25  # seconds until a slow address gets company. RFC 8305 5
 
@@ -92,8 +93,16 @@ def checked_local_address(given: object) -> LocalAddress:
         case (str(address), int(port)):
             check_port(port, 0)
         case _:
-            raise TypeError("a local address is an IP address as str, alone or with a port")
-    return str(ip_address(address)), port
+            raise TypeError(
+                "local_address is an IP address as str, alone or with a port, or a callable, "
+                f"not a {type(given).__name__}"
+            )
+    try:
+        return str(ip_address(address)), port
+    except ValueError:
+        raise ValueError(
+            f"{shown(address)!r} is no IP address, as 192.0.2.1 is; nor can it be a name"
+        ) from None
 
 
 def connect_error(errors: Sequence[OSError]) -> OSError:

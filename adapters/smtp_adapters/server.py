@@ -12,14 +12,46 @@ from logging import getLogger
 
 from smtp_adapters.journal import ConnectionJournal, FailedLogins, TraceTarget, trace_to
 from smtp_adapters.tls import server_factory
-from smtp_adapters.values import as_timeouts, check_port, mechanism_names, nonce
+from smtp_adapters.values import (
+    FLAG,
+    LIMITS,
+    NUMBER,
+    OCTETS,
+    PROTOCOL,
+    SECONDS,
+    TEXT,
+    Takes,
+    as_timeouts,
+    check_port,
+    check_security,
+    check_types,
+    mechanism_names,
+    naming,
+    nonce,
+)
 from smtp_proto.engine import LocalProtocolError, Protocol
 from smtp_proto.flow import Handler, Security, Serve, ServerSession, ServeSettings, Timeouts
 from smtp_proto.flow.serve_questions import check_logins
-from smtp_proto.wire import BareLineEndings, Limits, Reply
+from smtp_proto.wire import BareLineEndings, Limits, Reply, validate_domain
 
 logger = getLogger("smtp_adapters.server")
 """Has what should not happen: errors that are neither the client's nor seen by the handler."""
+
+_PARAMETERS = {
+    "handler": Takes("an instance of a class of yours, of Handler", (Handler,)),
+    "host": TEXT,
+    "tls": Takes("an SSLContext for a server", (ssl.SSLContext,)).or_none,
+    "hostname": TEXT.or_none,
+    "require_auth": FLAG,
+    "allow_cleartext_auth": FLAG,
+    "salt_key": OCTETS.or_none,
+    "timeouts": SECONDS,
+    "limits": LIMITS,
+    "protocol": PROTOCOL,
+    "bare_line_endings": Takes("a member of BareLineEndings", (BareLineEndings,)),
+    "max_connections": NUMBER,
+}
+"""Those that are of simple types."""
 
 _TOO_MANY = Reply.build(421, "Too many connections, try again later", status="4.3.2")
 
@@ -65,11 +97,18 @@ class Server:
     ) -> None:
         if isinstance(handler, type):
             raise TypeError(f"the handler is to be an instance: write {handler.__name__}()")
+        check_types(_PARAMETERS, locals())
         check_port(port, 0)
+        check_security(security)
+        if salt_key == b"":
+            raise ValueError("salt_key is empty: give 16 octets or more, or leave it out")
         if security is Security.NONE and tls is not None:
             raise ValueError("security NONE and a context for TLS contradict each other")
         if max_connections < 1:
             raise ValueError(f"max_connections is above 0, not {max_connections}")
+        with naming("hostname"):
+            validate_domain("localhost" if hostname is None else hostname, lenient=True)
+        self._check_handler(handler)
         self._handler = handler
         self._listen_at = (host, port)
         self._settings = ServeSettings(
@@ -77,7 +116,7 @@ class Server:
             nonce=nonce,
             salt_key=salt_key or nonce(),
             security=security,
-            tls=None if tls is None else server_factory(_checked(tls)),
+            tls=None if tls is None else server_factory(tls),
             mechanisms=mechanism_names(mechanisms),
             require_auth=require_auth,
             allow_cleartext_auth=allow_cleartext_auth,
@@ -94,6 +133,9 @@ class Server:
         # Who begins with TLS could not read it.
         self._refusal = b"" if security is Security.IMPLICIT else _TOO_MANY.encode()
         self._address: tuple[str, int] | None = None
+
+    def _check_handler(self, handler: Handler) -> None:
+        """Look at whether this world can call what the handler has. Raises TypeError."""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -114,12 +156,6 @@ class Server:
     def _serve(self, peer: str) -> Serve:
         journal = ConnectionJournal("server", peer, self._failed_logins, self._trace)
         return Serve(self._handler, self._settings, peer, journal)
-
-
-def _checked(tls: object) -> ssl.SSLContext:
-    if not isinstance(tls, ssl.SSLContext):
-        raise TypeError(f"tls is an SSLContext for a server, not a {type(tls).__name__}")
-    return tls
 
 
 def _log_error(session: ServerSession, error: Exception) -> None:

@@ -5,17 +5,83 @@ Knows what a port, a timeout or a name of a mechanism can be. Must not know what
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from os import PathLike
 from secrets import token_bytes
+from types import NoneType
+from typing import NamedTuple, TypeVar, cast
 
+from smtp_proto.engine import Protocol
 from smtp_proto.flow import Security, Timeouts
+from smtp_proto.wire import Limits, WireError
+
+T = TypeVar("T")
+
+
+class Takes(NamedTuple):
+    """What a parameter takes: in words, and as types."""
+
+    words: str
+    types: tuple[type, ...]
+
+    @property
+    def or_none(self) -> Takes:
+        """The same, where None may be given, too."""
+        return Takes(f"{self.words}, or None", (*self.types, NoneType))
+
+
+FLAG = Takes("True or False", (bool,))
+NUMBER = Takes("a number, as int", (int,))
+TEXT = Takes("text, as str", (str,))
+OCTETS = Takes("bytes", (bytes,))
+TEXT_OR_OCTETS = Takes("str or bytes", (str, bytes))
+A_PATH = Takes("a path, as str or Path", (str, PathLike))
+CALLABLE = Takes("a callable", (cast("type", Callable),))
+PASSWORD = Takes(
+    "text, octets, or a callable that returns either",
+    (str, bytes, bytearray, cast("type", Callable)),
+)
+LIMITS = Takes("a Limits", (Limits,)).or_none
+PROTOCOL = Takes("Protocol.SMTP or Protocol.LMTP", (Protocol,))
+SECONDS = Takes("seconds as a number, or a Timeouts", (int, float, Timeouts)).or_none
+
+
+def check_types(parameters: Mapping[str, Takes], given: Mapping[str, object]) -> None:
+    """Look at what a caller gave. Raises TypeError, which names the parameter.
+
+    Of what was given it shows the type alone: there may be a secret in it.
+    """
+    for name, takes in parameters.items():
+        value = given[name]
+        # A bool is an int, and never meant as one.
+        if not isinstance(value, takes.types) or (type(value) is bool and bool not in takes.types):
+            what = "None" if value is None else f"a {type(value).__name__}"
+            raise TypeError(f"{name} is {takes.words}, not {what}")
+
+
+@contextmanager
+def naming(parameter: str) -> Generator[None]:
+    """Have errors name the parameter whose value they are about."""
+    try:
+        yield
+    except WireError as error:
+        raise WireError(parameter, str(error)) from error
+    except ValueError as error:
+        raise ValueError(f"{parameter}: {error}") from error
+    except OSError as error:
+        # OSError itself finds the subclass for the number.
+        raise OSError(error.errno, f"{parameter}: {error.strerror}", error.filename) from error
 
 
 def as_timeouts(timeouts: Timeouts | float | None) -> Timeouts:
     """The timeouts that are meant: the defaults, the same for all, or those given."""
-    if isinstance(timeouts, Timeouts):
-        return timeouts
-    return Timeouts() if timeouts is None else Timeouts.of(timeouts)
+    check_types({"timeouts": SECONDS}, {"timeouts": timeouts})
+    if timeouts is None or isinstance(timeouts, Timeouts):
+        return timeouts or Timeouts()
+    if not timeouts > 0 or timeouts == float("inf"):
+        raise ValueError(f"timeouts: seconds above 0, or None, not {timeouts!r}")
+    return Timeouts.of(timeouts)
 
 
 def check_security(security: object) -> None:
@@ -43,7 +109,21 @@ def mechanism_names(mechanisms: Sequence[str]) -> tuple[str, ...]:
     """The names as they are registered. Raises TypeError for one that stands for a list."""
     if isinstance(mechanisms, str):
         raise TypeError("mechanisms is a sequence of names, not one str: put it into a list")
-    return tuple(name.upper() for name in mechanisms)
+    names = as_tuple("mechanisms", mechanisms, str, "names of SASL mechanisms, as str")
+    return tuple(name.upper() for name in names)
+
+
+def as_tuple(name: str, given: object, member: type[T], words: str) -> tuple[T, ...]:
+    """The members of what a caller gave. Raises TypeError, which names the parameter."""
+    if not isinstance(given, Iterable) or isinstance(given, str | bytes):
+        what = "None" if given is None else f"a {type(given).__name__}"
+        raise TypeError(f"{name} is a sequence of {words}, not {what}")
+    members = tuple(cast("Iterable[object]", given))
+    for each in members:
+        if not isinstance(each, member):
+            there = f"there is a {type(each).__name__} in it"
+            raise TypeError(f"{name} is a sequence of {words}, and {there}")
+    return cast("tuple[T, ...]", members)
 
 
 def nonce() -> bytes:

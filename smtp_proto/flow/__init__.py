@@ -48,6 +48,7 @@ from smtp_proto.flow.mail import SendMail
 from smtp_proto.flow.open import OpenSession
 from smtp_proto.flow.open_settings import OpenSettings
 from smtp_proto.flow.security import Security
+from smtp_proto.flow.send_many import Outcome, SendMany
 from smtp_proto.flow.serve import Serve, ServeSettings
 from smtp_proto.flow.session import Login, Session
 from smtp_proto.flow.simple import SimpleCommand, expand, help_, noop, reset, verify
@@ -83,6 +84,7 @@ __all__ = [
     "MessageTooLarge",
     "OpenSession",
     "OpenSettings",
+    "Outcome",
     "PermanentError",
     "Phase",
     "ProtocolViolation",
@@ -96,6 +98,7 @@ __all__ = [
     "Security",
     "Send",
     "SendMail",
+    "SendMany",
     "SendResult",
     "SenderRefused",
     "Serve",

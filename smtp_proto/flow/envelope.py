@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 from smtp_proto.wire import (
     NO_MAIL_PARAMETERS,
@@ -14,6 +15,7 @@ from smtp_proto.wire import (
     ForwardPath,
     Mailbox,
     MailParameters,
+    NullReversePath,
     RcptParameters,
     Reply,
     ReversePath,
@@ -22,6 +24,9 @@ from smtp_proto.wire import (
     parse_reverse_path,
 )
 from smtp_proto.wire.quick import quick
+
+_REVERSE_PATHS = (Mailbox, NullReversePath)
+_MAPPINGS = (dict, Mapping)  # whoever is a dict is found out faster
 
 
 @quick
@@ -44,8 +49,12 @@ class Envelope:
 
     def __post_init__(self) -> None:
         if not self.forward_paths:
-            raise ValueError("an envelope needs at least one recipient")
-        recipients = tuple([path.text for path in self.forward_paths])
+            raise ValueError("forward-paths: an envelope needs at least one recipient")
+        try:
+            recipients = tuple([path.text for path in self.forward_paths])
+        except (AttributeError, TypeError):
+            raise _wrong("forward_paths", "Mailbox values", self.forward_paths) from None
+        _check_values(self.reverse_path, self.mail_parameters, self.rcpt_parameters)
         if len(set(recipients)) < len(recipients):
             raise WireError("forward-path", "a recipient is there twice")
         object.__setattr__(self, "recipients", recipients)
@@ -63,11 +72,15 @@ class Envelope:
 
         `sender` may be "" for the null reverse-path; a recipient given twice counts once.
 
-        Raises WireError for what is not an address.
+        Raises WireError for what is not an address, and TypeError for what is no text.
         """
+        _check_texts(sender, rcpt_parameters)
         if isinstance(recipients, str):
             recipients = (recipients,)
-        by_text = {path.text: path for path in map(parse_forward_path, recipients)}
+        try:
+            by_text = {path.text: path for path in map(parse_forward_path, recipients)}
+        except (AttributeError, TypeError):
+            raise _wrong("recipients", "addresses as str", recipients) from None
         forward_paths = tuple(by_text.values())
         each = (
             {}
@@ -100,6 +113,30 @@ class Envelope:
             self.mail_parameters,
             {_ascii_path(path): each for path, each in self.rcpt_parameters.items()},
         )
+
+
+def _check_values(reverse_path: object, mail_parameters: object, rcpt_parameters: object) -> None:
+    if not isinstance(reverse_path, _REVERSE_PATHS):
+        raise _wrong("reverse_path", "a Mailbox or NULL_REVERSE_PATH", reverse_path)
+    if not isinstance(mail_parameters, MailParameters):
+        raise _wrong("mail_parameters", "MailParameters", mail_parameters)
+    if not isinstance(rcpt_parameters, _MAPPINGS):
+        raise _wrong("rcpt_parameters", "RcptParameters by path", rcpt_parameters)
+
+
+def _check_texts(sender: object, rcpt_parameters: object) -> None:
+    if not isinstance(sender, str):
+        raise _wrong("sender", 'an address as str, "" for the null one', sender)
+    if not isinstance(rcpt_parameters, RcptParameters):
+        raise _wrong("rcpt_parameters", "RcptParameters", rcpt_parameters)
+
+
+def _wrong(parameter: str, wanted: str, given: object) -> TypeError:
+    kind = type(given).__name__
+    if isinstance(given, list | tuple):
+        members = {type(each).__name__ for each in cast("Iterable[object]", given)}
+        kind = f"{kind} of {', '.join(sorted(members))}"
+    return TypeError(f"{parameter}: it takes {wanted}, not a {kind}")
 
 
 def _ascii_path(path: ForwardPath) -> ForwardPath:

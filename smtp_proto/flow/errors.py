@@ -26,10 +26,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from smtp_proto.flow.security import Security
 from smtp_proto.flow.timeouts import Phase
 from smtp_proto.wire import Reply
+
+E = TypeVar("E", bound="SMTPError")
 
 
 class SMTPError(Exception):
@@ -46,6 +49,12 @@ class SMTPError(Exception):
     def __str__(self) -> str:
         tried = "".join(f"; before that {attempt}" for attempt in self.attempts[:-1])
         return super().__str__() + tried
+
+
+def in_phase(phase: Phase, error: E) -> E:
+    """The error, with its phase."""
+    error.phase = phase
+    return error
 
 
 @dataclass(frozen=True, slots=True)

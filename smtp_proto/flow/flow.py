@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from smtp_proto.engine import LocalProtocolError
 from smtp_proto.flow.actions import Action, Ask, Connect, Content, Done, Receive, Resolve, Send
 from smtp_proto.flow.errors import SMTPError
-from smtp_proto.flow.timeouts import Phase, TotalTimeout
+from smtp_proto.flow.timeouts import Expired, Phase, TotalTimeout
 from smtp_proto.wire import Octets
 
 T = TypeVar("T")
@@ -61,19 +61,26 @@ class Flow(Generic[T]):
     def next_action(self) -> Action | Done[T]:
         """What to do next.
 
-        Raises an SMTPError where the flow has failed: it is over then, as after Done. Raises
-        LocalProtocolError where the last action was not answered, or the flow is over.
+        Raises an SMTPError where the flow has failed, and what the caller's own content has raised:
+        it is over then, as after Done. Raises LocalProtocolError where the last action was not
+        answered, or the flow is over.
         """
         if not self._answered:
             raise LocalProtocolError(f"{type(self.action).__name__} has not been answered yet")
         if self._over:
             raise LocalProtocolError("this flow is over: make another one")
         self._over = True  # unless it goes on
+        failure = self._failure
+        if failure is not None:
+            self._failure = None
+            if type(self.action) is Content and not isinstance(failure, Expired):
+                # No step may take it for something that has befallen the connection.
+                self._steps.close()
+                raise failure
         try:
-            if self._failure is None:
+            if failure is None:
                 action = self._steps.send(self._input)
             else:
-                failure, self._failure = self._failure, None
                 action = self._steps.throw(failure)
         except StopIteration as stop:
             self.action = done = Done(stop.value, self._closes)
@@ -118,7 +125,8 @@ class Flow(Generic[T]):
     def failed(self, error: Exception) -> None:
         """The action could not be carried out.
 
-        An OSError, a TimeoutError when its time was up, or what an Ask raised.
+        An OSError, or a TimeoutError when its time was up. After Content and Ask, whatever the
+        caller's own code has raised, a TimeoutError, too: their time being up is for `timed_out()`.
         """
         if self.action is None or isinstance(self.action, Done):
             raise LocalProtocolError("nothing was asked for")
@@ -127,7 +135,7 @@ class Flow(Generic[T]):
 
     def timed_out(self, *, whole: bool) -> None:
         """The action's time was up; `whole`: that of the whole flow, `total`, was."""
-        self.failed(TotalTimeout(self.total) if whole else TimeoutError("the time is up"))
+        self.failed(TotalTimeout(self.total) if whole else Expired("the time is up"))
 
     def _feed(self, expected: type[Action], value: object) -> None:
         if self._answered or type(self.action) is not expected:

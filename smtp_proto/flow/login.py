@@ -20,7 +20,7 @@ from smtp_proto.flow.flow import Steps
 from smtp_proto.flow.secrets import Secrets
 from smtp_proto.flow.security import Security
 from smtp_proto.flow.session import Login, Session
-from smtp_proto.flow.timeouts import Phase
+from smtp_proto.flow.timeouts import Expired, Phase
 from smtp_proto.sasl import (
     AnonymousCredentials,
     AnyCredentials,
@@ -201,17 +201,30 @@ def _fetch(session: Session, source: TokenSource) -> Steps[TokenCredentials]:
     timer = session.timer(Phase.AUTH)
     try:
         token: object = yield Ask("token", source.fetch, (), timer)
-    except TimeoutError as error:
+    except Expired as error:
         raise session.timed_out(timer, error) from error
     except Exception as error:
         raise AuthenticationError(
-            f"there is no token to log in with: its source raised {type(error).__name__}"
+            f"there is no token to log in with: its source raised {_without_words(error)}"
         ) from error
     if not isinstance(token, str):
         raise AuthenticationError(
             f"the source of tokens gave a {type(token).__name__}: a token is a str"
         )
     return TokenCredentials(source.authentication_identity, token)
+
+
+_FACTS = {"errno": "errno", "returncode": "exit code", "code": "code"}
+
+
+def _without_words(error: Exception) -> str:
+    """What can be told of an error of the caller's: not its words, which may have the token."""
+    numbers: dict[str, object] = {name: getattr(error, fact, None) for fact, name in _FACTS.items()}
+    facts = [f"{name} {number}" for name, number in numbers.items() if isinstance(number, int)]
+    # What is no error of the system's may have a URL there, with a key in it.
+    if isinstance(error, OSError) and error.errno is not None and isinstance(error.filename, str):
+        facts.append(f"file {shown(error.filename)}")
+    return type(error).__name__ + (f" ({', '.join(facts)})" if facts else "")
 
 
 def identity_of(credentials: AnyCredentials) -> str:

@@ -1,53 +1,27 @@
-"""Sending one message.
+"""Sending messages: MAIL, RCPT and DATA in as few flights as the server allows, then the content.
 
-MAIL, RCPT and DATA in as few flights as the server allows, then the content.
-
-Knows the order, what the message needs of the server, and what each refusal means. Knows no header
-fields, but where they end.
+Knows the order, and how much may be under way at a time. Knows no header fields, but where they
+end.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from smtp_proto.engine import EndOfContent, Request, State
-from smtp_proto.flow.actions import Content
+from smtp_proto.engine import Request, State
+from smtp_proto.flow.actions import Content, Timer
 from smtp_proto.flow.envelope import Envelope, SendResult
-from smtp_proto.flow.errors import (
-    ConnectionLost,
-    DeliveryInDoubt,
-    RecipientsRefused,
-    ReplyError,
-    SMTPError,
-    content_refused,
-    sender_refused,
-)
+from smtp_proto.flow.errors import SMTPError
 from smtp_proto.flow.flow import Flow, Steps
 from smtp_proto.flow.message import Message, transaction_commands
 from smtp_proto.flow.session import Session
 from smtp_proto.flow.timeouts import Phase
-from smtp_proto.wire import (
-    Bdat,
-    Command,
-    Data,
-    ForwardPath,
-    Mail,
-    Octets,
-    Rcpt,
-    Reply,
-    Rset,
-)
+from smtp_proto.flow.transaction import Transaction, tell
+from smtp_proto.wire import Bdat, Octets, Reply, Rset
 
 _BLOCK = 131_072  # octets in one Send: many enough for speed, few enough for a deadline each
 _GATHERED = 65_536  # octets of small pieces that make one Send
-
-_PHASES: dict[type[Command], Phase] = {
-    Mail: Phase.MAIL,
-    Rcpt: Phase.RCPT,
-    Data: Phase.DATA,
-    Bdat: Phase.FINAL,
-}
 
 
 class SendMail(Flow[SendResult]):
@@ -82,203 +56,167 @@ class SendMail(Flow[SendResult]):
         super().__init__(session.conversation(steps), session.timeouts.total)
 
 
-class _Said:
-    """What the server has said in this transaction, and what follows from it."""
-
-    __slots__ = (
-        "_not_answered",
-        "accepted",
-        "closing",
-        "content_sent",
-        "delivered",
-        "final",
-        "go_ahead",
-        "recipients",
-        "refused",
-        "sender",
-        "undelivered",
-    )
-
-    def __init__(self, recipients: Sequence[str]) -> None:
-        self.recipients = recipients
-        self._not_answered = iter(recipients)
-        self.sender: Reply | None = None
-        self.accepted: dict[str, Reply] = {}
-        self.refused: dict[str, Reply] = {}
-        self.go_ahead: Reply | None = None  # to DATA
-        self.final: Reply | None = None
-        self.closing: Reply | None = None  # 421, whatever it answered
-        self.content_sent = False
-        self.delivered: dict[str, Reply] = {}  # LMTP: the final reply for each recipient
-        self.undelivered: deque[str] | None = None  # LMTP: they wait for theirs
-
-    def note(self, replies: Iterable[tuple[Request, Reply]]) -> None:
-        for request, reply in replies:
-            if reply.code == 421:
-                self.closing = reply
-            match request:
-                case Rcpt():
-                    outcome = self.accepted if reply.code < 300 else self.refused
-                    outcome[next(self._not_answered)] = reply
-                case Mail():
-                    self.sender = reply
-                case Data():
-                    self.go_ahead = reply
-                case Bdat():
-                    self._note_final(None, reply)
-                case EndOfContent():
-                    self._note_final(request.recipient, reply)
-                case _:  # 421 that answers nothing
-                    pass
-
-    def _note_final(self, recipient: ForwardPath | None, reply: Reply) -> None:
-        self.final = reply
-        if reply.positive:
-            self.content_sent = True  # whatever became of the last write: the server has it all
-        if recipient is not None:  # RFC 2033 4.2
-            if self.undelivered is None:
-                self.undelivered = deque(self.accepted)
-            outcome = self.delivered if reply.positive else self.refused
-            outcome[self.undelivered.popleft()] = reply
-            if self.closing is not None:
-                self.refused.update(dict.fromkeys(self.undelivered, self.closing))
-                self.undelivered.clear()
-
-    @property
-    def hopeless(self) -> bool:
-        """Whether nothing that could still be sent makes a delivery of it."""
-        return (
-            self.closing is not None
-            or (self.sender is not None and not self.sender.positive)
-            or len(self.refused) == len(self.recipients)
-        )
-
-    @property
-    def complete(self) -> bool:
-        """Whether the server has said what became of the message, for each recipient."""
-        return self.final is not None and not self.undelivered
-
-    @property
-    def in_doubt(self) -> bool:
-        """Whether the message may have been delivered though nobody has said so."""
-        return self.content_sent and not self.hopeless
-
-    def result(self) -> SendResult | None:
-        """The result, if the message was delivered to anybody."""
-        if self.final is not None:
-            if self.delivered:
-                return SendResult(self.delivered, self.refused, self.final)
-            if self.final.positive and self.accepted:
-                return SendResult(self.accepted, self.refused, self.final)
-        return None
-
-    def refusal(self) -> SMTPError:
-        """Why the message was not delivered, by the first thing that stood in its way."""
-        if self.sender is not None and not self.sender.positive:
-            return sender_refused(Phase.MAIL, self.sender)
-        if len(self.refused) == len(self.recipients):
-            return RecipientsRefused(Phase.RCPT, self.refused)
-        if self.final is not None:
-            return content_refused(Phase.FINAL, "the content", self.final)
-        if self.go_ahead is not None:
-            return content_refused(Phase.DATA, "DATA", self.go_ahead)
-        return ConnectionLost(f"the server ended the session: {self.closing}", reply=self.closing)
-
-
 def _told(session: Session, steps: Steps[SendResult]) -> Steps[SendResult]:
     """The same steps; what became of the message is told to the journal."""
-    journal = session.journal
     try:
         result = yield from steps
-    except (ReplyError, RecipientsRefused) as error:
-        journal.happened(f"refused: {error}")
-        raise
-    except DeliveryInDoubt as error:
-        journal.happened(f"in doubt: {error}")
-        raise
     except SMTPError as error:
-        journal.happened(f"not sent: {error}")
+        tell(session.journal, error)
         raise
-    refused = f", refused for {len(result.refused)}" if result.refused else ""
-    journal.happened(f"accepted for {len(result.accepted)} recipient(s){refused}: {result.reply}")
+    tell(session.journal, result)
     return result
 
 
 def _send(session: Session, envelope: Envelope, message: Message) -> Steps[SendResult]:
     commands = transaction_commands(session, envelope, message)
-    said = _Said(envelope.recipients)
+    transaction = Transaction(commands, message, envelope.recipients)
+    under_way = UnderWay(session)
+    under_way.begin(transaction)
     try:
-        yield from _send_commands(session, commands, message, said)
-        if session.engine.state is State.DATA and not said.hopeless:
-            yield from _send_content(session, message, said)
-            yield from _read_final_replies(session, said)
+        while not transaction.settled:
+            yield from under_way.go_on()
+        outcome = transaction.outcome()
     except SMTPError as error:
-        said.note((event.command, event.reply) for event in session.last_words)
-        if said.in_doubt and not said.complete:
-            doubt = DeliveryInDoubt(
-                f"the content was sent whole, but nobody knows whether it was taken: {error}",
-                accepted=said.delivered,
-                refused=said.refused,
-            )
-            doubt.phase = error.phase
-            raise doubt from error
-        if not said.complete:
-            raise
-    result = said.result()
-    if result is not None:
-        return result
-    yield from _clear_up(session)
-    raise said.refusal()
+        under_way.note_last_words()
+        outcome = transaction.outcome_of_loss(error)
+    if isinstance(outcome, SMTPError):
+        raise outcome
+    return outcome
 
 
-def _send_commands(
-    session: Session, commands: Sequence[Command], message: Message, said: _Said
-) -> Steps[None]:
-    """The commands, as many in a flight as may be (RFC 2920 3.1), until each is answered."""
-    engine = session.engine
-    window = session.limits.pipelined_commands if session.pipelining else 1
-    sent = answered = 0
-    while True:
-        outstanding = sent - answered
+class UnderWay:
+    """The transactions on a session that are not settled, oldest first.
+
+    All of them but the newest have been sent whole, and wait for replies. `closing`: the reply
+    behind which the server says nothing more.
+    """
+
+    __slots__ = ("_engine", "_queue", "_session", "_window", "closing")
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._engine = session.engine
+        self._window = session.limits.pipelined_commands if session.pipelining else 1
+        self._queue: deque[Transaction] = deque()  # the next reply belongs to the first of them
+        self.closing: Reply | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether something was sent that is not settled."""
+        return any(each.sent > 0 and not each.settled for each in self._queue)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another transaction may begin behind the newest.
+
+        That is once it has been sent whole, where few enough replies are outstanding that the next
+        group goes out in one piece, mostly.
+        """
+        chunks = [transaction.commands[-1] for transaction in self._queue]
+        return (
+            self._session.pipelining
+            and self._queue[-1].content_sent
+            and self._engine.outstanding <= self._window // 2
+            and sum(chunk.size for chunk in chunks if isinstance(chunk, Bdat))
+            < self._session.limits.pipelined_octets
+        )
+
+    def begin(self, transaction: Transaction) -> None:
+        """Let another transaction begin, where nothing is under way, or there is room."""
+        if self._queue and self._queue[-1].settled:
+            self._queue.clear()
+        if self._queue:
+            # RFC 2920 3.1: with the content in front in one group, and nothing left of it
+            transaction.commands = [Rset(), *transaction.commands]
+        self._queue.append(transaction)
+
+    def go_on(self) -> Steps[None]:
+        """Send what can be sent of the newest; unless that was the last of it, wait for replies."""
+        newest = self._queue[-1]
+        if newest.content_sent:
+            return self._hear()
+        if newest.awaits_content:
+            return self._send_content(newest)
+        return self._send_commands(newest)
+
+    def note_last_words(self) -> None:
+        """Take note of what the server had said before a send failed."""
+        self._note([(event.command, event.reply) for event in self._session.last_words])
+
+    def _send_commands(self, transaction: Transaction) -> Steps[None]:
+        """As many commands in a flight as may be. RFC 2920 3.1"""
+        session, engine = self._session, self._engine
+        room = self._window - engine.outstanding
         # What is still outstanding at the end of the session brings its error about, below.
-        over = said.hopeless or (outstanding and engine.finished)
-        batch = () if over else commands[sent : sent + window - outstanding]
-        if not batch and (not outstanding or said.closing is not None):
+        if room <= 0 or engine.finished or not transaction.unsent:
+            yield from self._hear()
             return
-        with_content = bool(batch) and isinstance(batch[-1], Bdat)
-        # Where the content goes out too, the server may look at it before it answers at all.
-        final = with_content or said.content_sent
-        timer = session.timer(Phase.FINAL if final else _PHASES[type(commands[answered])])
-        if batch:
-            if with_content:
-                octets = engine.send_group(batch[:-1])
-                octets += engine.send_chunk(message.content or b"", last=True)
-            else:
-                octets = engine.send_group(batch)
-            yield from session.transmit(octets, timer)
-            sent += len(batch)
-            said.content_sent = with_content
+        batch = transaction.commands[transaction.sent : transaction.sent + room]
+        if isinstance(batch[-1], Bdat):
+            octets = engine.send_group(batch[:-1])
+            octets += engine.send_chunk(transaction.message.content or b"", last=True)
+            yield from session.transmit(octets, session.timer(Phase.FINAL))
+            transaction.content_sent = True
+            transaction.sent += len(batch)
+        else:
+            timer = self._timer()
+            yield from session.transmit(engine.send_group(batch), timer)
+            transaction.sent += len(batch)
+            yield from self._hear(timer)
+
+    def _send_content(self, transaction: Transaction) -> Steps[None]:
+        """The content after 354, to its end."""
+        session, content = self._session, transaction.message.content
+        if content is None:
+            yield from _send_pieces(session, transaction.message)
+            last = b""
+        else:
+            start = 0
+            while len(content) - start > _BLOCK:
+                octets = self._engine.send_content(memoryview(content)[start : start + _BLOCK])
+                yield from session.transmit(octets, session.timer(Phase.BLOCK))
+                start += _BLOCK
+            last = self._engine.send_content(memoryview(content)[start:] if start else content)
+        yield from session.transmit(last + self._engine.end_content(), session.timer(Phase.BLOCK))
+        transaction.content_sent = True
+
+    def _hear(self, timer: Timer | None = None) -> Steps[None]:
+        """Wait for replies; where the last of them leaves something behind, clear up."""
+        session, queue = self._session, self._queue
+        if timer is None:
+            timer = self._timer()
         replies = yield from session.next_replies(timer)
-        said.note(replies)
-        answered += len(replies)
+        self._note(replies)
+        if queue[-1].settled:
+            if not session.ready_for_mail:
+                yield from _clear_up(session)
+        elif session.over:
+            session.poll(timer)  # it raises if the last was no answer to all
+            self._close(replies[-1][1])
 
+    def _timer(self) -> Timer:
+        """A new wait, for what is answered next."""
+        queue = self._queue
+        if len(queue) > 1 and queue[0].settled:
+            queue.popleft()
+        return self._session.timer(queue[0].phase)
 
-def _send_content(session: Session, message: Message, said: _Said) -> Steps[None]:
-    """The content after 354, to its end."""
-    engine = session.engine
-    content = message.content
-    if content is None:
-        yield from _send_pieces(session, message)
-        last = b""
-    else:
-        start = 0
-        while len(content) - start > _BLOCK:
-            octets = engine.send_content(memoryview(content)[start : start + _BLOCK])
-            yield from session.transmit(octets, session.timer(Phase.BLOCK))
-            start += _BLOCK
-        last = engine.send_content(memoryview(content)[start:] if start else content)
-    yield from session.transmit(last + engine.end_content(), session.timer(Phase.BLOCK))
-    said.content_sent = True
+    def _note(self, replies: Sequence[tuple[Request, Reply]]) -> None:
+        """Give each transaction the replies that are its own."""
+        queue, start = self._queue, 0
+        if len(queue) > 1:
+            for place, (request, _) in enumerate(replies):
+                if len(queue) > 1 and request is queue[1].commands[0]:
+                    queue.popleft().note(replies[start:place])
+                    start = place
+        queue[0].note(replies[start:] if start else replies)
+        if queue[0].closing is not None:
+            self._close(queue[0].closing)
+
+    def _close(self, reply: Reply) -> None:
+        self.closing = reply
+        for transaction in self._queue:
+            transaction.close(reply)
 
 
 def _send_pieces(session: Session, message: Message) -> Steps[None]:
@@ -301,17 +239,6 @@ def _send_pieces(session: Session, message: Message) -> Steps[None]:
             size = 0
         if piece is None:
             return
-
-
-def _read_final_replies(session: Session, said: _Said) -> Steps[None]:
-    """The reply to the content; in LMTP one for each accepted recipient."""
-    engine = session.engine
-    while engine.outstanding:
-        timer = session.timer(Phase.FINAL)
-        replies = yield from session.next_replies(timer)
-        said.note(replies)
-        if not said.complete and not engine.outstanding:
-            session.poll(timer)  # it raises if the next one was no reply to this
 
 
 def _clear_up(session: Session) -> Steps[None]:

@@ -22,6 +22,7 @@ from smtp_proto.flow.errors import (
     SMTPError,
     SMTPTimeout,
     TLSError,
+    in_phase,
     reply_error,
 )
 from smtp_proto.flow.flow import Flow, Steps
@@ -143,11 +144,11 @@ def _await_first_octets(settings: OpenSettings, reached: tuple[Link, str | None]
     except TimeoutError as error:
         raise _Silence(link.timed_out(timer, error), reached) from None
     except OSError as error:
-        raise ConnectionLost(
-            f"the connection was lost in phase {timer.phase.value}: {error}"
-        ) from error
+        lost = ConnectionLost(f"the connection was lost in phase {timer.phase.value}: {error}")
+        raise in_phase(timer.phase, lost) from error
     if not octets:
-        raise ConnectionLost("the server closed the connection before it said anything")
+        lost = ConnectionLost("the server closed the connection before it said anything")
+        raise in_phase(timer.phase, lost)
     return octets
 
 

@@ -45,7 +45,7 @@ def _connect(link: Link, settings: OpenSettings, host: str, port: int) -> Steps[
     try:
         local_address: str | None = yield Connect(host, port, timer, settings.local_address, path)
     except TimeoutError as error:
-        raise link.timed_out(timer, error) from None
+        raise _at(_shown(settings, host, port), link.timed_out(timer, error)) from None
     except OSError as error:
         where = _shown(settings, host, port)
         raise ConnectError(f"cannot connect to {where}: {error.strerror or error}") from error
@@ -69,10 +69,10 @@ def _go_through(
         if not proxy.resolves_names:
             host = yield from _find_address(host, port, isinstance(proxy, Socks4), timer)
         yield from _converse(link, proxy.codec(host, port), timer)
-    except SMTPTimeout:
-        raise
+    except SMTPTimeout as error:
+        raise _at(proxy.url, error) from None
     except TimeoutError as error:
-        raise link.timed_out(timer, error) from None
+        raise _at(proxy.url, link.timed_out(timer, error)) from None
     except ProxyCodecError as error:
         code = error.code if isinstance(error, ProxyRefused) else None
         raise ProxyError(str(error), proxy=proxy.url, code=code) from error
@@ -82,6 +82,12 @@ def _go_through(
         advice = "proxy_tls says whom to trust there, and one that speaks clear text is http://"
         error.args = (f"{proxy.url}: {error}; that is the proxy, not the server: {advice}",)
         raise
+
+
+def _at(where: str, error: SMTPTimeout) -> SMTPTimeout:
+    """The error, which says where: there may be more than one proxy."""
+    error.args = (f"{where}: {error}",)
+    return error
 
 
 def _find_address(host: str, port: int, ipv4_only: bool, timer: Timer) -> Steps[str]:

@@ -27,6 +27,9 @@ _AUTH_FIRST = Reply.build(530, "Authentication required", status="5.7.0")
 _BEFORE_TLS = frozenset({Ehlo, Lhlo, StartTls, Noop, Quit})  # RFC 3207 4
 _BEFORE_AUTH = _BEFORE_TLS | {Helo, Auth, Rset}  # RFC 4954 6
 
+FOR_CLIENTS = frozenset({Security.AUTO, Security.MANUAL})
+"""The modes that a server cannot have."""
+
 _WITH_STARTTLS = frozenset({Security.STARTTLS, Security.OPPORTUNISTIC})
 
 
@@ -71,7 +74,7 @@ class ServeSettings:
         if type(self.security) is not Security:
             members = ", ".join(f"Security.{member.name}" for member in Security)
             raise TypeError(f"security is one of {members}, not a {type(self.security).__name__}")
-        if self.security in (Security.AUTO, Security.MANUAL):
+        if self.security in FOR_CLIENTS:
             raise ValueError(f"security {self.security.value!r} is for clients: say what you offer")
         if self.security is not Security.NONE and self.tls is None:
             raise ValueError(f"security {self.security.value!r} needs tls: what makes the layer")

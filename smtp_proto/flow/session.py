@@ -32,6 +32,7 @@ from smtp_proto.flow.errors import (
     RecipientsRefused,
     ReplyError,
     SMTPError,
+    in_phase,
 )
 from smtp_proto.flow.flow import Steps
 from smtp_proto.flow.journal import QUIET, Journal
@@ -155,16 +156,26 @@ class Session:
         """Whether AUTH has succeeded."""
         return self.engine.authenticated
 
-    def conversation(self, steps: Steps[T]) -> Steps[T]:
-        """The steps of one flow.
+    @property
+    def over(self) -> bool:
+        """Whether the server says nothing more, but what has come already."""
+        return self._ended or self.engine.finished
+
+    @property
+    def in_step(self) -> bool:
+        """Whether all flows so far have come to their end, and it is not the session's."""
+        return self._in_step and not self.over
+
+    def conversation(self, steps: Steps[T], *, goes_on: bool = False) -> Steps[T]:
+        """The steps of one flow; `goes_on`: they go on where the flow before has left off.
 
         Whatever ends them but success or a refusal leaves the session unusable, also when they are
         abandoned.
         """
-        if not self.usable:
+        if not (self.in_step if goes_on else self.usable):
             raise ConnectionLost("this session is over, or in use: open another one")
         self._in_step = False
-        if self._overheard or self.engine.unread:
+        if not goes_on and (self._overheard or self.engine.unread):
             yield from self._take_in_overheard()
         try:
             result = yield from steps
@@ -194,9 +205,10 @@ class Session:
         self._overheard.clear()
         event = self.poll(timer)
         if event is not None:
-            raise ConnectionLost(
+            lost = ConnectionLost(
                 f"the server had ended the session: {event.reply}", reply=event.reply
             )
+            raise in_phase(timer.phase, lost)
 
     def opened(self) -> None:
         """The session has been opened whole: other flows may use it."""
@@ -246,9 +258,10 @@ class Session:
             except TimeoutError as error:
                 raise link.timed_out(timer, error) from None
             except OSError as error:
-                raise ConnectionLost(
+                lost = ConnectionLost(
                     f"the connection was lost in phase {timer.phase.value}: {error}"
-                ) from error
+                )
+                raise in_phase(timer.phase, lost) from error
             link.count(data, timer)
             if data and not link.encrypted:
                 self.engine.receive_data(data)

@@ -37,7 +37,11 @@ class Phase(Enum):
 _GREETING_PROBE = 5.0  # seconds
 
 
-class TotalTimeout(TimeoutError):
+class Expired(TimeoutError):
+    """The time of an action is up, by its own timer."""
+
+
+class TotalTimeout(Expired):
     """The time of the whole operation is up: `seconds`."""
 
     def __init__(self, seconds: float | None) -> None:

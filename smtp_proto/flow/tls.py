@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from smtp_proto.flow.errors import TLSError
+from smtp_proto.flow.errors import TLSError, in_phase
+from smtp_proto.flow.timeouts import Phase
 from smtp_proto.wire import Octets
 
 
@@ -115,4 +116,5 @@ class ServerTLSFactory(Protocol):
 
 def no_tls(server_hostname: str) -> TLSLayer:
     """Stands in where the settings bring no TLS layer. Raises TLSError."""
-    raise TLSError(f"TLS with {server_hostname} was asked for, and nothing was given to make it")
+    nothing = f"TLS with {server_hostname} was asked for, and nothing was given to make it"
+    raise in_phase(Phase.TLS, TLSError(nothing))

@@ -14,7 +14,7 @@ class Limits:
     """The most that is taken from a peer: octets, or counts where it says so.
 
     A peer that goes beyond a limit is told so, or cut off; nothing is ever cut short silently.
-    Raises ValueError, naming the field, for a value that makes no sense.
+    Raises ValueError or TypeError, naming the field, for a value that makes no sense.
     """
 
     # The client's side.
@@ -35,6 +35,12 @@ class Limits:
     """Commands in one flight, a count: some servers stall when their receive window is full.
 
     RFC 2920 3.1
+    """
+
+    pipelined_octets: int = 262_144
+    """Content in chunks under way: behind so much, the next message waits for replies.
+
+    What is under way when the connection is lost is in doubt, all of it.
     """
 
     # The server's side.
@@ -76,6 +82,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value: int = getattr(self, field.name)
+            value: object = getattr(self, field.name)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise TypeError(f"the limit {field.name} is an int, not {value!r}")
             if value < 0 or (value == 0 and field.name not in _ZERO_IS_NO_LIMIT):
                 raise ValueError(f"the limit {field.name} cannot be {value}")

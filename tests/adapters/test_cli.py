@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from logging import WARNING, LogRecord
 from pathlib import Path
 from threading import Thread
+from typing import cast
 
 import pytest
 import trustme
@@ -270,7 +271,8 @@ def test_the_sender_or_the_content_refused(
         (["--config", ""], "--config: "),
         (["--config", "/no/such.toml"], "/no/such.toml: cannot be read: No such file"),
         (["--config", "/no/such.toml:a.b"], "/no/such.toml: cannot be read: No such file"),
-        (["--env", ""], "prefix: "),
+        (["--env", ""], "--env: "),
+        (["--url", "smpt://ada:x@h"], "did you mean smtp? the schemes are "),
     ],
 )
 def test_what_is_given_is_checked_before_anybody_is_called(
@@ -354,7 +356,11 @@ def test_what_a_server_is_called() -> None:
     [
         ([], "required: COMMAND"),
         (["send"], "required: FILE; see smtp-proto send --help"),
-        (["send", "x", "--server", "h", "--securit", "none"], "unrecognized arguments"),
+        (["send", "x", "--server", "h", "--securit", "none"], "; there is --security; see"),
+        (["send", "x", "--server", "smpt://h"], "did you mean smtp? the schemes are "),
+        (["probe", "smtp://h"], "here give HOST or HOST:PORT; see"),
+        (["serve", "--maildir", "x", "--security", "auto"], "invalid choice: 'auto'"),
+        (["serve", "--maildir", "x", "--security", "manual"], "invalid choice: 'manual'"),
         (["send", "x", "--server", "h\x1b[2J::"], "h\\x1b[2J::"),
         (["serve"], "required: --maildir"),
     ],
@@ -366,6 +372,45 @@ def test_bad_usage(given: list[str], why: str, capsys: pytest.CaptureFixture[str
     assert why in complaint(capsys)
 
 
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("send x --server h --password {}", "give --password-file or --password-env"),
+        ("send x --server h --key-password={}", "give --key-password-file or --key-password-env"),
+        ("serve --maildir x --user ada --password {}", "give --password-file or --password-env"),
+        ("serve --maildir x --user ada --passwd {}", "there is no option --passwd; there is --pas"),
+        ("serve --maildir x --user ada --token {}", "there is no option --token"),
+        ("serve --maildir x --user ada --password-file {}", "--password-file: it cannot be read"),
+        ("serve --maildir {dir} --user ada --password-env {}", "--password-env: the variable"),
+        ("send {message} --server h --user ada --password-file {}", "--password-file: expected"),
+        ("send {message} --server h --user ada --password-env {}", "--password-env: the variable"),
+        ("send x --server h -p{}", "there is no option -p;"),
+        ("send x --server h --user ada {}", "unrecognized arguments behind all that are expected"),
+        ("send {message} --url smpt://ada:{}@h", "did you mean smtp?"),
+        ("send {message} --url smtp://ada:{}@h:x", "--url (port)"),
+        ("send x --server ada:{}@h", "have --user"),
+        ("send x --server smpt://ada:{}@h", "did you mean smtp?"),
+        ("probe smtps://ada:{}@h", "that is a URL"),
+        ("--password {} send x", "the command comes first"),
+        ("--proxy=http://ada:{}@h send x", "the command comes first"),
+        ("send x --server h --prox http://ada:{}@h", "there is --proxy;"),
+        ("send {message} --server h --proxy htp://ada:{}@h", "--proxy: expected URLs"),
+    ],
+)
+def test_what_may_be_a_secret_is_never_shown(
+    tmp_path: Path, message: str, given: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = given.format("S3cret", message=message, dir=tmp_path)
+    try:
+        code = main(text.split())
+    except SystemExit as end:
+        code = cast("int", end.code)
+    assert code == Exit.USAGE
+    line = complaint(capsys)
+    assert why in line
+    assert "S3cret" not in line
+
+
 def test_a_missing_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["send", "/no/such.eml", "--server", "h"]) == Exit.USAGE
     assert complaint(capsys) == "smtp-proto: /no/such.eml: No such file or directory"
@@ -373,7 +418,7 @@ def test_a_missing_file(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_server_has_to_be_named(message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["send", message]) == Exit.USAGE
-    assert "host: it is missing" in complaint(capsys)
+    assert "name the server with --server" in complaint(capsys)
 
 
 def test_a_message_without_recipients(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -856,7 +901,7 @@ def test_what_the_server_logs_is_told_on_one_line(capsys: pytest.CaptureFixture[
         (["--security", "none", "--tls-cert", "/dev/null"], Exit.USAGE, "contradict"),
         (["--tls-cert", "/dev/null"], Exit.USAGE, "/dev/null: there is no certificate"),
         (["--user", "ada"], Exit.USAGE, "--user without a password"),
-        (["--hostname", "a b"], Exit.USAGE, "Domain: "),
+        (["--hostname", "a b"], Exit.USAGE, "--hostname: not 1 to 63"),
         (["--listen", "192.0.2.1:0"], Exit.CONNECT, "cannot listen on 192.0.2.1:0: "),
     ],
 )

@@ -33,6 +33,7 @@ from smtp_proto.flow import (
     Security,
     SenderRefused,
     ServerSession,
+    SMTPError,
     Timeouts,
     TLSError,
     TransientError,
@@ -41,7 +42,7 @@ from smtp_proto.sasl import Credentials
 from smtp_proto.wire import Mail, Rcpt, Reply
 from tests.adapters import peers
 from tests.adapters.canaries import PASSWORD, WRONG_PASSWORD
-from tests.adapters.worlds import Client, Server, World
+from tests.adapters.worlds import SOCKET, Client, Server, World, in_the_world_of
 
 ENVELOPE = Envelope.of("sender@example.org", ["one@example.org", "two@example.org"])
 SMALL = b"Subject: small\r\n\r\nHello\r\n.\r\n"
@@ -422,6 +423,38 @@ async def test_an_iterator_that_fails_ends_the_connection_and_is_heard(
     assert inbox.messages == []
 
 
+class Slow(TimeoutError):
+    """What a caller's own source of octets may raise."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [TimeoutError("mine"), TimeoutError(110, "mine"), Slow(), OSError("mine"), SMTPError("mine")],
+    ids=repr,
+)
+async def test_what_an_iterator_raises_comes_out_as_it_is(
+    world: World, inbox: Inbox, serve: Serve, connect: Connect, error: Exception
+) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield SMALL
+        raise error
+
+    async def awaited() -> AsyncIterator[bytes]:
+        yield SMALL
+        raise error
+
+    async with serve() as server:
+        for content in (pieces(), awaited()) if world.awaits else (pieces(),):
+            async with connect(server) as client:
+                with pytest.raises(type(error)) as caught:
+                    await client.send(ENVELOPE, cast("Iterator[bytes]", content))
+                assert not client.is_open
+            assert caught.value is error
+            assert (error.__cause__, error.__context__) == (None, None)
+            assert getattr(error, "phase", None) is None
+    assert inbox.messages == []
+
+
 async def test_send_message_takes_the_envelope_from_the_header(
     inbox: Inbox, serve: Serve, connect: Connect
 ) -> None:
@@ -794,7 +827,17 @@ async def test_an_error_of_the_server_itself_is_logged_and_ends_one_connection(
         with peers.client(server.port) as client:
             assert client.hear_all() == b""
 
-    async with serve(object()) as server:  # no handler has this
+    class Broken(Handler):
+        gone = False
+
+        def __getattribute__(self, name: str) -> object:
+            if name == "on_connect" and self.gone:
+                raise LookupError(name)
+            return super().__getattribute__(name)
+
+    handler = Broken()
+    async with serve(handler) as server:
+        handler.gone = True
         await world.in_thread(connect)
         await world.in_thread(connect)
     logged = [
@@ -823,15 +866,39 @@ async def test_handlers_may_be_coroutine_functions_where_the_world_awaits(
             self.errors.append(error)
 
     handler = Awaiting()
+    if not world.awaits:
+        with pytest.raises(TypeError, match="handler: on_message, on_rcpt cannot be coroutine fu"):
+            serve(handler)
+        return
     async with serve(handler) as server, connect(server) as client:
-        if world.awaits:
-            result = await client.send(ENVELOPE, SMALL)
-            assert set(result.refused) == {"two@example.org"}
-            assert handler.contents == [SMALL]
-        else:
-            with pytest.raises(RecipientsRefused, match="451"):
-                await client.send(ENVELOPE, SMALL)
-            assert "on_rcpt is a coroutine function" in str(handler.errors[0])
+        result = await client.send(ENVELOPE, SMALL)
+        assert set(result.refused) == {"two@example.org"}
+        assert handler.contents == [SMALL]
+    assert handler.errors == []
+
+
+@in_the_world_of(SOCKET)
+async def test_an_answer_that_has_to_be_awaited_is_none_where_nothing_awaits(
+    serve: Serve, connect: Connect
+) -> None:
+    class Awaiting(Handler):
+        def __init__(self) -> None:
+            self.errors: list[Exception] = []
+
+        def on_rcpt(self, session: ServerSession, rcpt: Rcpt) -> Awaitable[Reply | None]:
+            return answer()  # which cannot be told beforehand
+
+        def on_error(self, session: ServerSession, error: Exception) -> None:
+            self.errors.append(error)
+
+    async def answer() -> None:
+        """Would accept it."""
+
+    handler = Awaiting()
+    async with serve(handler) as server, connect(server) as client:
+        with pytest.raises(RecipientsRefused, match="451"):
+            await client.send(ENVELOPE, SMALL)
+    assert "on_rcpt is a coroutine function" in str(handler.errors[0])
 
 
 async def test_many_clients_at_once(inbox: Inbox, serve: Serve, connect: Connect) -> None:

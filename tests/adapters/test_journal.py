@@ -4,6 +4,7 @@ Knows journals and what they are to have in them. Must not know how a flow comes
 """
 
 import logging
+import os
 import socket
 import ssl
 import stat
@@ -196,6 +197,39 @@ def test_what_is_no_trace(tmp_path: Path) -> None:
         trace_to(cast("str", 3))
     with pytest.raises(OSError, match="nowhere"):
         trace_to(tmp_path / "nowhere" / "trace.log")
+
+
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="the system cannot tell links apart")
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_in_place_of_a_trace_is_not_followed(tmp_path: Path, there: bool) -> None:
+    """Who may write to the folder could have the lines written to any file of ours."""
+    target, link = tmp_path / "mine", tmp_path / "trace.log"
+    if there:
+        target.write_text("as it was")
+    link.symlink_to(target)
+    with pytest.raises(OSError, match="trace: it is a symbolic link, which is not followed: .*log"):
+        trace_to(link)
+    assert target.exists() == there
+    assert not there or target.read_text() == "as it was"
+
+
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="the system cannot tell links apart")
+def test_a_link_that_comes_later_is_not_followed(tmp_path: Path) -> None:
+    target, path = tmp_path / "mine", tmp_path / "trace.log"
+    target.write_text("as it was")
+    write = trace_to(path)
+    path.unlink()
+    path.symlink_to(target)
+    with pytest.raises(OSError, match="symbolic link"):
+        write(TraceLine(datetime.now(UTC), "client-1", Speaker.CLIENT, "NOOP"))
+    assert target.read_text() == "as it was"
+
+
+@pytest.mark.skipif(not Path("/dev/stderr").exists(), reason="there is no such file")
+def test_the_systems_own_links_are_followed(capfd: pytest.CaptureFixture[str]) -> None:
+    write = trace_to("/dev/stderr")
+    write(TraceLine(datetime.now(UTC), "client-1", Speaker.CLIENT, "NOOP"))
+    assert capfd.readouterr().err.endswith(" client-1 C: NOOP\n")
 
 
 async def test_what_a_trace_raises_ends_the_connection(serve: Serve, connect: Connect) -> None:

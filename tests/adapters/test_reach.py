@@ -246,8 +246,8 @@ async def test_the_function_is_asked_for_each_address_and_its_failures_are_their
     [
         (("::1", 0), "no local address for 127.0.0.1: "),
         (("192.0.2.1", 0), "Cannot assign requested address"),
-        (("an.example.org", 0), "does not appear to be"),
-        (5, "a local address is"),
+        (("an.example.org", 0), "is no IP address"),
+        (5, "local_address is"),
     ],
 )
 async def test_a_local_address_that_cannot_be_is_an_error_with_words(

@@ -62,10 +62,10 @@ make_server: Callable[..., BaseServer] = BaseServer
         ({"proxy": "https://p.example", "proxy_tls": "ca.pem"}, TypeError, "proxy_tls is"),
         ({"proxy_header": "PROXY UNKNOWN\r\n"}, TypeError, "proxy_header is bytes"),
         ({"proxy_header": b"PROXY"}, ValueError, "proxy_header"),
-        ({"local_address": 5}, TypeError, "a local address is"),
-        ({"local_address": ("127.0.0.1", "25")}, TypeError, "a local address is"),
+        ({"local_address": 5}, TypeError, "local_address is"),
+        ({"local_address": ("127.0.0.1", "25")}, TypeError, "local_address is"),
         ({"local_address": ("127.0.0.1", 65_536)}, ValueError, "from 0 to 65535"),
-        ({"local_address": "localhost"}, ValueError, "does not appear to be"),
+        ({"local_address": "localhost"}, ValueError, "local_address: 'localhost' is no IP address"),
         ({"own_mechanisms": ["PLAIN"]}, TypeError, "own_mechanisms"),
         ({"host": Path("/run/lmtp")}, ValueError, "say which security"),
         (

@@ -18,6 +18,8 @@ import trio
 import smtp_adapters.asyncio
 import smtp_adapters.socket
 import smtp_adapters.trio
+from smtp_adapters.many import AnyPairs, Outcomes
+from smtp_proto import Outcome
 
 T = TypeVar("T")
 Test = TypeVar("Test", bound=Callable[..., object])
@@ -76,8 +78,31 @@ class _Front:
         return call
 
 
+class _OutcomesFront:
+    """Makes an iterator look like one that is awaited."""
+
+    def __init__(self, outcomes: Outcomes) -> None:
+        self._outcomes = outcomes
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Outcome:
+        try:
+            return next(self._outcomes)
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+    async def aclose(self) -> None:
+        self._outcomes.close()
+
+
 class _ClientFront(_Front):
     kind = smtp_adapters.socket.SMTPClient
+
+    def send_many(self, pairs: AnyPairs) -> _OutcomesFront:
+        client = cast("smtp_adapters.socket.SMTPClient", self._blocking)
+        return _OutcomesFront(client.send_many(pairs))
 
 
 class _ServerFront(_Front):

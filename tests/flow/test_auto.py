@@ -77,6 +77,8 @@ def gone(attempts: tuple[Attempt, ...], network: Network) -> Gone:
         (attempt.port, attempt.security, None if attempt.error is None else type(attempt.error))
         for attempt in attempts
     ]
+    for attempt in attempts:
+        assert attempt.error is None or attempt.error.phase is not None
     return Gone(ways, [timer.phase for timer in network.timers])
 
 
@@ -187,7 +189,7 @@ def test_neither_of_both(auto: OpenSettings) -> None:
     assert went.ways == [(465, IMPLICIT, SMTPTimeout), (587, STARTTLS, ConnectError)]
     assert str(error) == (
         "cannot connect to mail.test port 587: Connection refused; before that port 465, implicit: "
-        "timed out after 60 s in phase connect: nothing had come"
+        "mail.test port 465: timed out after 60 s in phase connect: nothing had come"
     )
 
 

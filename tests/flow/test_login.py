@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable
+from email.message import Message
+from subprocess import CalledProcessError
 from typing import TypeVar
+from urllib.error import HTTPError
 
 import pytest
 
@@ -26,7 +29,7 @@ from smtp_proto.flow.login import identity_of
 from smtp_proto.flow.open import OpenSession
 from smtp_proto.flow.security import Security
 from smtp_proto.flow.simple import noop
-from smtp_proto.flow.timeouts import Phase
+from smtp_proto.flow.timeouts import Expired, Phase
 from smtp_proto.sasl import (
     AnonymousCredentials,
     AnyCredentials,
@@ -284,8 +287,34 @@ def test_a_source_that_raises() -> None:
 
 def test_a_source_that_takes_too_long() -> None:
     with pytest.raises(SMTPTimeout) as caught:
-        carry_out(opening(SOURCE), f"{EHLO}XOAUTH2\n", [TimeoutError()])
+        carry_out(opening(SOURCE), f"{EHLO}XOAUTH2\n", [Expired()])
     assert caught.value.phase is Phase.AUTH
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (TimeoutError("canary"), "raised TimeoutError$"),
+        (
+            FileNotFoundError(2, "canary", "/run/token"),
+            r"FileNotFoundError \(errno 2, file /run/tok",
+        ),
+        (PermissionError(13, "canary", b"/run/canary"), r"PermissionError \(errno 13\)$"),
+        (
+            CalledProcessError(3, ["fetch", "canary"], "canary"),
+            r"CalledProcessError \(exit code 3\)$",
+        ),
+        (
+            HTTPError("https://canary.example", 401, "canary", Message(), None),
+            r"HTTPError \(code 401\)$",
+        ),
+    ],
+)
+def test_what_is_told_of_a_source_that_raises(error: Exception, why: str) -> None:
+    with pytest.raises(AuthenticationError, match=why) as caught:
+        carry_out(opening(SOURCE), f"{EHLO}XOAUTH2\n", [error])
+    assert caught.value.__cause__ is error
+    assert "canary" not in str(caught.value)
 
 
 @pytest.mark.parametrize("token", [b"octets", None, 7])

@@ -754,7 +754,7 @@ def test_a_source_that_is_too_slow_is_a_timeout_like_any_other() -> None:
             server.write(bytes(action.data))
         else:
             flow.receive_data(server.read())
-    flow.failed(TimeoutError())
+    flow.timed_out(whole=False)
     with pytest.raises(SMTPTimeout) as caught:
         flow.next_action()
     assert caught.value.phase is Phase.BLOCK

@@ -41,6 +41,7 @@ from smtp_proto.proxy import (
     Socks4,
     Socks4a,
     Socks5,
+    parse_proxy,
 )
 from smtp_proto.wire import WireError
 from tests.flow.scripted import Network, Server, Transcript, play, settings
@@ -374,6 +375,18 @@ def test_chains_of_two_and_three(
         assert phases.count(Phase.PROXY) == len(kinds), "each has its own time"
 
 
+@pytest.mark.parametrize("silent", [0, 1, 2])
+def test_which_proxy_of_a_chain_is_too_slow(silent: int) -> None:
+    first, second = KINDS["socks5h"], KINDS["http"]
+    last = parse_proxy("socks5h://ada:canary@proxy.test:9")
+    server: Server = Says(TimeoutError())
+    for kind, stop in [(first, (PROXY, 8080)), (second, (PROXY, 9))][:silent][::-1]:
+        server = leading_to(kind, stop).tunnel(server)
+    error = fail(SMTPTimeout, settings(proxies=(first.proxy, second.proxy, last)), server)
+    slow = [first.proxy.url, second.proxy.url, "socks5h://proxy.test:9"][silent]
+    assert str(error).startswith(f"{slow}: timed out after 60 s in phase proxy"), "no password"
+
+
 def test_which_proxy_of_a_chain_refused() -> None:
     first, second = KINDS["socks5h"], KINDS["http"]
     server = leading_to(first, (PROXY, 8080)).tunnel(second.refusing(FORBIDDEN, Says()))
@@ -423,6 +436,8 @@ def test_the_stream_ends_at_each_point(
             if isinstance(error, ProxyError):
                 assert error.proxy == kind.proxy.url
                 assert error.code is None
+            else:
+                assert str(error).startswith(f"{kind.proxy.url}: timed out"), "which one it was"
 
 
 @pytest.mark.parametrize("octets", [b"220 mail.test ESMTP\r\n", b"\x15\x03\x01\x00\x02", b"\xff"])
@@ -466,6 +481,8 @@ def test_the_proxy_is_not_there(failure: OSError, expected: type[SMTPError]) -> 
     assert error.phase is Phase.CONNECT
     if expected is ConnectError:
         assert "cannot connect to socks5h://proxy.test:1080: " in str(error), "it is the proxy"
+    else:
+        assert str(error).startswith("socks5h://proxy.test:1080: timed out after ")
 
 
 def test_the_server_is_not_there() -> None:
@@ -536,6 +553,7 @@ def test_time_runs_out_in_the_handshake_with_the_proxy(tls: ClientTLSFactory, wh
     )
     assert (error.phase, error.whole, error.received) == (Phase.PROXY, whole, 3)
     assert error.seconds == (9 if whole else 7)
+    assert str(error).startswith("https://proxy.test:8443: timed out after ")
 
 
 @pytest.mark.parametrize("whole", [False, True])

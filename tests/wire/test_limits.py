@@ -1,5 +1,6 @@
 """Limits: sane as they come, and no senseless value gets in."""
 
+from collections.abc import Callable
 from dataclasses import fields
 
 import pytest
@@ -31,6 +32,14 @@ def test_a_limit_of_nothing_is_refused_by_name(name: str) -> None:
         Limits(**{name: 0})
 
 
+@pytest.mark.parametrize("value", [None, "1", 1.0, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_no_number_is_refused_by_name(name: str, value: object) -> None:
+    make: Callable[..., object] = Limits
+    with pytest.raises(TypeError, match=f"{name} is an int, not {value!r}"):
+        make(**{name: value})
+
+
 def test_a_message_size_of_zero_is_no_limit() -> None:
     assert Limits(message_size=0).message_size == 0
 
@@ -46,6 +55,7 @@ def test_the_defaults() -> None:
         reply_lines=1000,
         reply_octets=262_144,
         pipelined_commands=100,
+        pipelined_octets=262_144,
         command_line=4096,
         message_size=50 * 1024 * 1024,
         recipients=1000,

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from smtp_adapters.settings.given import Given, Settings
 from smtp_adapters.settings.keys import BY_NAME, FLAG, GROUPS, KEYS, option
 from smtp_adapters.settings.sources import expanded, from_env, from_toml
+from smtp_adapters.settings.url import no_such_scheme
 from smtp_proto.wire.errors import shown
 
 
@@ -33,6 +34,17 @@ class Endpoint(NamedTuple):
 
 def endpoint(text: str) -> Endpoint:
     """Read HOST, HOST:PORT, [IPV6] or [IPV6]:PORT."""
+    scheme, separator, _ = text.partition("://")
+    if separator:
+        wrong = no_such_scheme(scheme)
+        raise argparse.ArgumentTypeError(
+            "that is a URL, which `send` and `check-credentials` take as --url; here give HOST or "
+            "HOST:PORT" + (f"; and {wrong}" if wrong else "")
+        )
+    if "@" in text:
+        raise argparse.ArgumentTypeError(
+            "a user is no part of HOST[:PORT]: `send` and `check-credentials` have --user"
+        )
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         separator, port = rest[:1], rest[1:]
@@ -64,6 +76,15 @@ def readable(text: str) -> Path:
     return Path(text)
 
 
+def _readable_secret(text: str) -> Path:
+    """Read the path of a file with a secret. It is not shown: it may be the secret by mistake."""
+    try:
+        Path(text).open("rb").close()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"it cannot be read: {error.strerror}") from None
+    return Path(text)
+
+
 def add_login(parser: argparse.ArgumentParser, user_help: str) -> None:
     """Add --user and the ways to give a password: never as an argument, for `ps` to show."""
     group = parser.add_argument_group("login")
@@ -72,7 +93,7 @@ def add_login(parser: argparse.ArgumentParser, user_help: str) -> None:
     source.add_argument(
         "--password-file",
         metavar="FILE",
-        type=readable,
+        type=_readable_secret,
         help="read the password from its first line",
     )
     source.add_argument(
@@ -105,7 +126,8 @@ def _password(given: argparse.Namespace) -> str:
         return password
     if variable is not None:
         if not os.environ.get(variable):
-            raise ValueError(f"--password-env {variable}: it is not set, or empty")
+            # Its name is not shown: it may be the password by mistake.
+            raise ValueError("--password-env: the variable that it names is not set, or empty")
         return os.environ[variable]
     if not sys.stdin.isatty():
         raise ValueError(

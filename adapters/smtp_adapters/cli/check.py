@@ -10,11 +10,13 @@ import json
 
 from smtp_adapters.cli.arguments import add_settings, settings_of
 from smtp_adapters.cli.findings import login_json, login_rows, outcome, server_json, tls_rows, way
+from smtp_adapters.cli.names import CLIENT
 from smtp_adapters.cli.text import Cell, Exit, Mood, complain, exit_of, explained, say, show_table
 from smtp_adapters.settings import client_arguments, make_client
 from smtp_adapters.socket import SMTPClient
 from smtp_proto.flow import CredentialReport
 
+NAMES = CLIENT
 HELP = "log in, and tell what happened"
 DESCRIPTION = """\
 Connect to a server, start TLS and log in, as the options say, and show what was tried
@@ -37,7 +39,7 @@ def run(given: argparse.Namespace) -> Exit:
         raise ValueError("nobody to log in as: give --user and a password")
     report = make_client(SMTPClient, settings).check_credentials()
     if given.json:
-        say(json.dumps({**login_json(report), **server_json(report)}))
+        say(json.dumps({**login_json(report, NAMES), **server_json(report, NAMES)}))
     else:
         _show(report)
     if report.error is None:
@@ -51,7 +53,7 @@ def _show(report: CredentialReport) -> None:
         show_table(
             ("port", "way", "outcome"),
             [
-                (str(attempt.port), way(attempt.security), outcome(attempt.error, "greeted"))
+                (str(attempt.port), way(attempt.security), outcome(attempt.error, "greeted", NAMES))
                 for attempt in report.attempts
             ],
         )
@@ -65,6 +67,6 @@ def _show(report: CredentialReport) -> None:
             ("server", server),
             ("login", Cell("succeeded", Mood.GOOD) if report else failed),
             *tls_rows(report.tls),
-            *login_rows(report),
+            *login_rows(report, NAMES),
         ],
     )

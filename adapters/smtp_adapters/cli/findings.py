@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
+from smtp_adapters.cli.names import Names
 from smtp_adapters.cli.text import Cell, Mood
 from smtp_adapters.tls.certificates import expiry, fingerprint, names
 from smtp_proto.flow import CredentialReport, Security, SMTPError, TLSInfo
@@ -61,9 +62,9 @@ def way(security: Security) -> str:
     return _WAYS[security]
 
 
-def outcome(error: SMTPError | None, success: str) -> Cell:
+def outcome(error: SMTPError | None, success: str, names: Names) -> Cell:
     """What became of it: why it failed, or the word for its success."""
-    return Cell(success, Mood.GOOD) if error is None else Cell(str(error), Mood.BAD)
+    return Cell(success, Mood.GOOD) if error is None else Cell(names(str(error)), Mood.BAD)
 
 
 def tls_rows(tls: TLSInfo | None) -> Iterator[Row]:
@@ -82,13 +83,13 @@ def tls_rows(tls: TLSInfo | None) -> Iterator[Row]:
         yield "SHA-256", fingerprint(certificate)
 
 
-def login_rows(report: CredentialReport) -> Iterator[Row]:
+def login_rows(report: CredentialReport, names: Names) -> Iterator[Row]:
     """What became of the login, one thing after the other."""
     yield "offered", ", ".join(report.offered) or "nothing"
     yield "allowed", "any" if report.allowed is None else ", ".join(sorted(report.allowed))
     yield "tried", ", ".join(report.tried) or "nothing"
     for name, why in report.passed_over:
-        yield f"not {name}", Cell(why, Mood.FAINT)
+        yield f"not {name}", Cell(names(why), Mood.FAINT)
     if report.reply is not None:
         yield "reply", str(report.reply)
 
@@ -117,18 +118,18 @@ def _keywords(capabilities: Capabilities | None) -> dict[str, tuple[str, ...]]:
 # --- For programs -----------------------------------------------------------------------------
 
 
-def server_json(report: CredentialReport) -> dict[str, Json]:
+def server_json(report: CredentialReport, names: Names) -> dict[str, Json]:
     """What the server is like, and why not all of it is known."""
     return {
         "greeting": None if report.greeting is None else str(report.greeting),
         "tls": _tls(report.tls),
         "capabilities_before_tls": _capabilities(report.capabilities_before_tls),
         "capabilities": _capabilities(report.capabilities),
-        "error": _error(report.error),
+        "error": _error(report.error, names),
     }
 
 
-def login_json(report: CredentialReport) -> dict[str, Json]:
+def login_json(report: CredentialReport, names: Names) -> dict[str, Json]:
     """Which ways were tried, and what became of the login. It has no secret in it."""
     return {
         "host": report.host,
@@ -138,25 +139,25 @@ def login_json(report: CredentialReport) -> dict[str, Json]:
             {
                 "port": attempt.port,
                 "security": attempt.security.value,
-                "error": _error(attempt.error),
+                "error": _error(attempt.error, names),
             }
             for attempt in report.attempts
         ],
         "offered": [*report.offered],
         "allowed": None if report.allowed is None else [*sorted(report.allowed)],
         "tried": [*report.tried],
-        "passed_over": {**dict(report.passed_over)},
+        "passed_over": {name: names(why) for name, why in report.passed_over},
         "reply": None if report.reply is None else str(report.reply),
     }
 
 
-def _error(error: SMTPError | None) -> Json:
+def _error(error: SMTPError | None, names: Names) -> Json:
     if error is None:
         return None
     return {
         "kind": type(error).__name__,
         "phase": None if error.phase is None else error.phase.value,
-        "text": str(error),
+        "text": names(str(error)),
     }
 
 

@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 
 from smtp_adapters.cli.arguments import Endpoint, endpoint, readable
 from smtp_adapters.cli.findings import Json, offer_rows, outcome, server_json, tls_rows, way
+from smtp_adapters.cli.names import PROBE
 from smtp_adapters.cli.text import Exit, exit_of, say, show_table
 from smtp_adapters.socket import SMTPClient
 from smtp_adapters.tls import ClientTLS
 from smtp_proto.flow import CertificateError, CredentialReport, Security
 
+NAMES = PROBE
 HELP = "show what a server offers"
 DESCRIPTION = """\
 Connect to a server in each way that there is, and show which of them work, its
@@ -101,7 +103,7 @@ def _look(given: argparse.Namespace, host: str, port: int, security: Security) -
     if isinstance(refusal, CertificateError):
         # Nothing is trusted to this connection: it is only looked at.
         seen = check(ClientTLS(context=_not_verifying()))
-        tls = seen.tls and replace(seen.tls, not_verified_because=str(refusal))
+        tls = seen.tls and replace(seen.tls, not_verified_because=NAMES(str(refusal)))
         report = replace(seen, tls=tls, error=refusal)
     return _Finding(port, security, report)
 
@@ -117,7 +119,7 @@ def _json(finding: _Finding) -> dict[str, Json]:
     return {
         "port": finding.port,
         "security": finding.security.value,
-        **server_json(finding.report),
+        **server_json(finding.report, NAMES),
     }
 
 
@@ -128,7 +130,7 @@ def _show(findings: Sequence[_Finding]) -> None:
             (
                 str(finding.port),
                 way(finding.security),
-                outcome(finding.report.error, "works"),
+                outcome(finding.report.error, "works", NAMES),
             )
             for finding in findings
         ],

@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 
 from smtp_adapters.cli.arguments import Endpoint, add_settings, settings_of
+from smtp_adapters.cli.names import CLIENT
 from smtp_adapters.cli.text import Exit, complain, exit_of, explained, progress, say
 from smtp_adapters.message import PreparedMessage, prepare_octets
 from smtp_adapters.settings import Settings, make_client
@@ -21,6 +22,7 @@ from smtp_proto.flow.errors import RecipientsRefused, SMTPError
 
 _LARGE = 1_048_576  # octets: less is gone before anybody could look
 
+NAMES = CLIENT
 HELP = "send a message"
 DESCRIPTION = """\
 Send the message in FILE as it is, header fields and all; only its Bcc is left

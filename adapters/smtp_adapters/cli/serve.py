@@ -19,6 +19,7 @@ from ssl import SSLContext
 from threading import Event
 
 from smtp_adapters.cli.arguments import Endpoint, add_login, endpoint, login, readable
+from smtp_adapters.cli.names import SERVE
 from smtp_adapters.cli.text import Exit, complain, say
 from smtp_adapters.maildir import MaildirHandler
 from smtp_adapters.socket import SMTPServer
@@ -27,6 +28,7 @@ from smtp_proto.engine.table import Protocol
 from smtp_proto.flow.envelope import Envelope
 from smtp_proto.flow.handler import ServerSession
 from smtp_proto.flow.security import Security
+from smtp_proto.flow.serve_settings import FOR_CLIENTS
 from smtp_proto.sasl.errors import SASLError
 from smtp_proto.sasl.mechanism import Credentials
 from smtp_proto.sasl.saslprep import saslprep
@@ -36,6 +38,7 @@ from smtp_proto.wire.errors import WireError
 
 _PORT = 2525  # one that needs no privilege
 
+NAMES = SERVE
 HELP = "receive mail into a Maildir"
 DESCRIPTION = """\
 Receive mail for every recipient and keep it in one Maildir; nothing is passed on
@@ -63,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tls = parser.add_argument_group("TLS")
     tls.add_argument(
         "--security",
-        choices=[security.value for security in Security],
+        choices=[security.value for security in Security if security not in FOR_CLIENTS],
         help="when TLS begins; without it starttls if there is --tls-cert, and else none",
     )
     tls.add_argument(

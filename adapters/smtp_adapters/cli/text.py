@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from enum import Enum, IntEnum
 from typing import NamedTuple, TextIO
 
+from smtp_adapters.cli.names import CLIENT
 from smtp_proto.flow.errors import (
     AuthenticationError,
     CertificateError,
@@ -100,7 +101,7 @@ def exit_of(error: SMTPError) -> Exit:
 
 def explained(error: SMTPError) -> str:
     """What happened, in which phase, and what to change."""
-    text = str(error)
+    text = CLIENT(str(error))
     if error.phase is not None and f"phase {error.phase.value}" not in text:
         text = f"{text} (phase {error.phase.value})"
     advice = _ADVICE.get(exit_of(error))

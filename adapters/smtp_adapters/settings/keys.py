@@ -296,6 +296,7 @@ _LIMITS = {
     "reply_lines": ("lines in one reply", "1000"),
     "reply_octets": ("octets in one reply", "262144"),
     "pipelined_commands": ("commands in one flight", "100"),
+    "pipelined_octets": ("octets of content in one flight of several messages", "262144"),
     "auth_line": ("octets in one line of a login", "12290"),
     "auth_rounds": ("challenges in one login", "10"),
 }

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -46,8 +47,30 @@ def _schemes() -> Iterator[tuple[str, _Scheme]]:
 _SUFFIXES = {Security.AUTO: "", Security.IMPLICIT: "s"}
 _UNIX_SECURITIES = [security for security in Security if security is not Security.AUTO]
 _UNIX_SUFFIXES = {Security.NONE: "", Security.IMPLICIT: "s"}
+
+
+def _is_plain(scheme: _Scheme) -> bool:
+    return scheme.protocol == "smtp" and not scheme.unix
+
+
 SCHEMES: Mapping[str, _Scheme] = MappingProxyType(dict(_schemes()))
 _SCHEME_OF = {scheme: name for name, scheme in SCHEMES.items()}
+
+_ALL_SCHEMES = (
+    ", ".join(name for name, scheme in SCHEMES.items() if _is_plain(scheme))
+    + "; lmtp for smtp where it is LMTP, +unix behind for a Unix socket"
+)
+
+
+def no_such_scheme(name: str) -> str:
+    """What is wrong with a scheme, and what may have been meant; "" if there is such a scheme."""
+    if name.lower() in SCHEMES:
+        return ""
+    # Of the name itself nothing is shown: it may be a part of a password.
+    close = get_close_matches(name[:80].lower(), SCHEMES, 1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"there is no such scheme: {hint}the schemes are {_ALL_SCHEMES}"
+
 
 # Where a URL has those keys that are not in its query.
 _PLACES = {
@@ -80,13 +103,14 @@ def from_url(url: str) -> Settings:
 def read_url(url: str, where: str, folder: Path | None = None) -> Iterator[Given]:
     """Yield what a URL gives. Errors name it by `where`; its files are in `folder`."""
     parts = _PARTS.fullmatch(url)
-    scheme = SCHEMES.get(parts["scheme"].lower()) if parts else None
-    if parts is None or scheme is None:
+    wrong = no_such_scheme(parts["scheme"]) if parts else f"the schemes are {_ALL_SCHEMES}"
+    if parts is None or wrong:
         raise SettingsError(
             where,
             "no URL of a server, as smtps://mail.example.org and lmtp+unix:///run/lmtp.sock are; "
-            "docs/settings.md lists the schemes",
+            + wrong,
         )
+    scheme = SCHEMES[parts["scheme"].lower()]
     if parts["fragment"] is not None:
         raise SettingsError(where, 'a fragment means nothing here: write %23 for "#"')
     for name, text in _pairs(scheme, parts, where):

@@ -14,6 +14,7 @@ from typing import ParamSpec, Self, TypeVar
 from smtp_adapters.client import Client, farewell
 from smtp_adapters.client_settings import as_credentials
 from smtp_adapters.content import NO_PIECES, AnyContent, Pieces, source
+from smtp_adapters.many import AnyPairs, Outcomes
 from smtp_adapters.message import prepare
 from smtp_adapters.socket.given import given_stream
 from smtp_adapters.socket.loop import carry_out
@@ -26,6 +27,7 @@ from smtp_proto.flow import (
     Flow,
     OpenSession,
     SendMail,
+    SendMany,
     SendResult,
     Session,
     authenticate,
@@ -147,6 +149,25 @@ class SMTPClient(Client):
         whole, size, pieces = source(content)
         return self._run(lambda session: SendMail(session, envelope, whole, size=size), pieces)
 
+    def send_many(self, pairs: AnyPairs) -> Outcomes:
+        """Send many messages, each a pair for `send()` or a message for `send_message()`.
+
+        Gives what became of each, in the order of `pairs`: what sending it alone would have
+        returned, a SendResult, or raised, an SMTPError or a ValueError. A refusal does not stop the
+        others. Where the server allows it, the next message goes out before the one in front of it
+        is answered: so an outcome is told only when the next pair, if there is one, is there.
+
+        Where the connection ends, each message that was taken has its outcome: DeliveryInDoubt
+        where its content was sent whole and was not answered; where not, the error that ended the
+        connection, and it was not delivered. Behind these outcomes that error is raised; what is
+        left of `pairs` was not touched. What `pairs`, or some content, raises is raised likewise.
+
+        Nothing else can be asked of the client while a message is under way. Who stops early, by
+        `close()` of the iterator, `quit()` or the end of the block, closes the connection without
+        waiting for answers: then nobody knows of messages that were taken and not told.
+        """
+        return Outcomes(self._send_many(), pairs, self._go_on, self._give_up)
+
     def noop(self) -> Reply:
         """Ask whether the server is still there. Raises ReplyError if it refuses, as all these."""
         return self._run(simple.noop)
@@ -169,7 +190,9 @@ class SMTPClient(Client):
 
     def quit(self) -> None:
         """End the session in order, and close the connection. Does nothing if there is none."""
-        if self.is_open:
+        if self._is_sending:
+            self.close()
+        elif self.is_open:
             self._run(CloseSession)
 
     def close(self) -> None:
@@ -180,14 +203,25 @@ class SMTPClient(Client):
     def _run(self, flow_for: Callable[[Session], Flow[T]], pieces: Pieces = NO_PIECES) -> T:
         with self._turn:
             session = self._session()
-            heard = self._stream.overheard()
-            if heard is not None:
-                session.hear(heard)
-            try:
-                return carry_out(flow_for(session), self._stream, pieces)
-            finally:
-                if not session.usable:
-                    self.close()
+            return self._converse(session, flow_for(session), pieces)
+
+    def _go_on(self, many: SendMany, pieces: Pieces) -> None:
+        with self._turn:
+            self._converse(self._session_of(many), many.go_on(), pieces)
+
+    def _give_up(self, many: SendMany) -> None:
+        if self._is_sending_by(many):
+            self.close()
+
+    def _converse(self, session: Session, flow: Flow[T], pieces: Pieces) -> T:
+        heard = self._stream.overheard() if session.usable else None
+        if heard is not None:
+            session.hear(heard)
+        try:
+            return carry_out(flow, self._stream, pieces)
+        finally:
+            if not self._can_go_on(session):
+                self.close()
 
 
 def _with_parameters_of(make: Callable[P, SMTPClient]) -> Callable[P, CredentialReport]:

@@ -29,7 +29,10 @@ class SocketLike(Protocol):
         ...
 
     def settimeout(self, value: float | None, /) -> None:
-        """Have `send` and `recv` raise TimeoutError after so many seconds; None: never."""
+        """Have `send` and `recv` raise TimeoutError after so many seconds; None: never.
+
+        They are seconds of `time.monotonic()`, by which the client counts what is left of a wait.
+        """
         ...
 
     def close(self) -> object:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
+from inspect import iscoroutinefunction
 from selectors import EVENT_READ, DefaultSelector
 from threading import Thread, current_thread
 from time import monotonic, sleep
@@ -16,6 +17,8 @@ from typing import Self
 from smtp_adapters.server import Server, logger
 from smtp_adapters.socket.loop import carry_out
 from smtp_adapters.socket.stream import Stream
+from smtp_proto.flow import Handler
+from smtp_proto.flow.serve_questions import overridden
 
 _ACCEPT_AGAIN = 0.1  # seconds, where the system has no more sockets for now
 _REFUSAL_TAKES = 1.0  # seconds at most: it fits into any socket's buffer
@@ -28,6 +31,16 @@ class SMTPServer(Server):
     `smtp_adapters.server.Server`. The handler's methods are plain ones, called in the threads of
     the connections: each connection in one, several at the same time.
     """
+
+    def _check_handler(self, handler: Handler) -> None:
+        awaited = sorted(
+            name for name in overridden(handler) if iscoroutinefunction(getattr(handler, name))
+        )
+        if awaited:
+            raise TypeError(
+                f"handler: {', '.join(awaited)} cannot be coroutine functions: a server of threads "
+                "awaits nothing; those of smtp_adapters.asyncio and smtp_adapters.trio do"
+            )
 
     def __enter__(self) -> Self:
         """Listen, and serve whoever connects. Raises OSError where that cannot be.

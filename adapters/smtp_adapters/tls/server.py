@@ -17,6 +17,15 @@ from smtp_adapters.tls.files import (
     load_certificate,
     trust_file,
 )
+from smtp_adapters.values import A_PATH, FLAG, PASSWORD, check_types
+
+_PARAMETERS = {
+    "certificate_file": A_PATH,
+    "key_file": A_PATH.or_none,
+    "key_password": PASSWORD.or_none,
+    "client_ca_file": A_PATH.or_none,
+    "require_client_certificate": FLAG,
+}
 
 
 class ServerContext(ssl.SSLContext):
@@ -65,6 +74,7 @@ def server_context(
     be bound to it ("tls-server-end-point"); a context that was made elsewhere does not. Raises
     OSError for a file that cannot be read, and ValueError where it does not hold what it should.
     """
+    check_types(_PARAMETERS, locals())
     if require_client_certificate and client_ca_file is None:
         raise ValueError("require_client_certificate needs client_ca_file: who issues them?")
     context = fresh_context(ServerContext(ssl.PROTOCOL_TLS_SERVER))

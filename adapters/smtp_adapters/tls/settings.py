@@ -29,7 +29,33 @@ from smtp_adapters.tls.verification import (
     pinned,
     trusted,
 )
+from smtp_adapters.values import (
+    A_PATH,
+    CALLABLE,
+    PASSWORD,
+    TEXT,
+    TEXT_OR_OCTETS,
+    Takes,
+    check_types,
+    naming,
+)
 from smtp_proto.flow import ClientTLSFactory
+
+_VERSION = Takes("an ssl.TLSVersion, as ssl.TLSVersion.TLSv1_3", (ssl.TLSVersion,))
+_PARAMETERS = {
+    "context": Takes("an ssl.SSLContext", (ssl.SSLContext,)).or_none,
+    "ca_file": A_PATH.or_none,
+    "ca_directory": A_PATH.or_none,
+    "ca_data": TEXT_OR_OCTETS.or_none,
+    "certificate_file": A_PATH.or_none,
+    "key_file": A_PATH.or_none,
+    "key_password": PASSWORD.or_none,
+    "server_hostname": TEXT.or_none,
+    "check_certificate": CALLABLE.or_none,
+    "minimum_version": _VERSION,
+    "maximum_version": _VERSION.or_none,
+    "ciphers": TEXT.or_none,
+}
 
 _BESIDE_A_CONTEXT = {"context", "server_hostname", "fingerprints"}
 
@@ -55,7 +81,8 @@ class ClientTLS:
     `context`: a context of your own for all that; it is used as it is and never changed, so that
     only `server_hostname` and `fingerprints` go with it, the latter besides what it verifies.
 
-    Raises ValueError for what contradicts itself, and for what this OpenSSL cannot do.
+    Raises ValueError for what contradicts itself, and for what this OpenSSL cannot do; TypeError
+    for what is of another type.
     """
 
     context: ssl.SSLContext | None = None
@@ -73,10 +100,12 @@ class ClientTLS:
     ciphers: str | None = None
 
     def __post_init__(self) -> None:
+        check_types(_PARAMETERS, {name: getattr(self, name) for name in _PARAMETERS})
         object.__setattr__(self, "fingerprints", fingerprints(self.fingerprints))
         self._check_combinations()
         if self.server_hostname is not None:
-            server_name(self.server_hostname)
+            with naming("server_hostname"):
+                server_name(self.server_hostname)
         self._limited(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
 
     def factory(self) -> ClientTLSFactory:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from smtp_adapters.tls.certificates import fingerprint
 from smtp_adapters.tls.explain import certificate_problem
+from smtp_adapters.values import as_tuple
 from smtp_proto.flow import CertificateError
 from smtp_proto.wire import shown
 
@@ -46,14 +47,15 @@ def fingerprints(given: Iterable[str]) -> tuple[str, ...]:
     """Fingerprints as they are compared. Raises ValueError for what is no SHA-256, or is none."""
     if isinstance(given, str):
         raise TypeError("fingerprints is a tuple of texts, not a text")
-    return tuple(_fingerprint(text) for text in given)
+    texts = as_tuple("fingerprints", given, str, "SHA-256 in hex, as str")
+    return tuple(_fingerprint(text) for text in texts)
 
 
 def _fingerprint(text: str) -> str:
     digits = text.replace(":", "").lower()
     if len(digits) != 64 or not _HEX.issuperset(digits):
         raise ValueError(
-            f"fingerprint {shown(text)!r}: a SHA-256 has 64 hex digits, with or without colons "
+            f"fingerprints: {shown(text)!r}: a SHA-256 has 64 hex digits, with or without colons "
             f"(see `openssl x509 -noout -fingerprint -sha256`), and this has {len(digits)} "
             "characters"
         )
