@@ -164,7 +164,7 @@ class AsyncClient(Client):
         `aclose()` of the iterator, `quit()` or the end of the block, closes the connection without
         waiting for answers: then nobody knows of messages that were taken and not told.
         """
-        return AsyncOutcomes(self._send_many(), pairs, self._go_on, self._give_up)
+        return AsyncOutcomes(self._send_many(), pairs, self._go_on, self._give_up, self._session_of)
 
     async def noop(self) -> Reply:
         """Ask whether the server is still there. Raises ReplyError if it refuses, as all these."""

@@ -6,10 +6,19 @@ out there is given.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from email.message import Message
-from typing import Generic, Self, TypeAlias, TypeVar
+from typing import Generic, Self, TypeAlias, TypeVar, cast
 
+from smtp_adapters.client import Turn
 from smtp_adapters.content import (
     NO_PIECES,
     AnyAsyncContent,
@@ -42,6 +51,7 @@ class _Intake(Generic[P]):
         self._many = many
         self._pieces = no_pieces  # of the content of the message that was added last
         self._failure: Exception | None = None
+        self._turn = Turn()
 
     def _add(
         self,
@@ -53,7 +63,7 @@ class _Intake(Generic[P]):
             whole, size, self._pieces = source_of(content)
         except ValueError as error:
             self._many.add_error(error)
-        except TypeError as error:
+        except Exception as error:  # noqa: BLE001 - whatever the caller's objects raise
             self._fail(error)
         else:
             self._many.add(envelope, whole, size=size)
@@ -65,18 +75,24 @@ class _Intake(Generic[P]):
 
 def _taken_apart(pair: tuple[Envelope, C] | Message) -> tuple[Envelope, C | bytes]:
     """The envelope and the content. Raises ValueError where these leave a doubt, and TypeError."""
-    if isinstance(pair, Message):
-        prepared = prepare(pair)
-        return prepared.envelope, prepared.content
-    envelope, content = pair
-    _check(envelope)
-    return envelope, content
+    match pair:
+        case Message():
+            prepared = prepare(pair)
+            return prepared.envelope, prepared.content
+        case (Envelope(), _):
+            return pair
+        case _:
+            raise TypeError(
+                "pairs are of an Envelope and content, or they are messages; "
+                f"this is {_described(pair)}"
+            )
 
 
-def _check(envelope: object) -> None:
-    """Look at what a caller's iterable gave. Raises TypeError if it is no envelope."""
-    if not isinstance(envelope, Envelope):
-        raise TypeError(f"a pair is an Envelope and content, not a {type(envelope).__name__} first")
+def _described(pair: object) -> str:
+    if not isinstance(pair, tuple | list):
+        return f"a {type(pair).__name__}"
+    kinds = [type(each).__name__ for each in cast("Sequence[object]", pair)]
+    return f"({', '.join(kinds)})"
 
 
 class Outcomes(_Intake[Pieces], Iterator[Outcome]):
@@ -88,9 +104,11 @@ class Outcomes(_Intake[Pieces], Iterator[Outcome]):
         pairs: AnyPairs,
         go_on: Callable[[SendMany, Pieces], None],
         give_up: Callable[[SendMany], None],
+        require_open: Callable[[SendMany], object],
     ) -> None:
         super().__init__(many, NO_PIECES)
         self._pairs = iter(pairs)
+        self._require_open = require_open
         self._go_on = go_on
         self._give_up = give_up
 
@@ -99,14 +117,15 @@ class Outcomes(_Intake[Pieces], Iterator[Outcome]):
 
     def __next__(self) -> Outcome:
         many = self._many
-        while (outcome := many.next_outcome()) is None:
-            if many.wants_message:
-                self._take()
-            elif not many.under_way:
-                raise self._failure or StopIteration
-            if many.under_way:
-                self._go_on(many, self._pieces)
-        return outcome
+        with self._turn:
+            while (outcome := many.next_outcome()) is None:
+                if many.wants_message:
+                    self._take()
+                elif not many.under_way:
+                    raise self._failure or StopIteration
+                if many.under_way:
+                    self._go_on(many, self._pieces)
+            return outcome
 
     def close(self) -> None:
         """Stop here: if the server has not answered all, the connection is closed at once."""
@@ -114,12 +133,16 @@ class Outcomes(_Intake[Pieces], Iterator[Outcome]):
         self._give_up(self._many)
 
     def _take(self) -> None:
+        self._require_open(self._many)
         try:
             pair = next(self._pairs)
         except StopIteration:
             self._many.end()
         except Exception as error:  # noqa: BLE001 - whatever the caller's iterable raises
             self._fail(error)
+        except BaseException:
+            self.close()
+            raise
         else:
             self._add(pair, source)
 
@@ -133,9 +156,14 @@ class AsyncOutcomes(_Intake[AsyncPieces], AsyncIterator[Outcome]):
         pairs: AnyAsyncPairs,
         go_on: Callable[[SendMany, AsyncPieces], Awaitable[None]],
         give_up: Callable[[SendMany], Awaitable[None]],
+        require_open: Callable[[SendMany], object],
     ) -> None:
         super().__init__(many, NO_PIECES)
-        self._pairs = aiter(pairs) if isinstance(pairs, AsyncIterable) else iter(pairs)
+        if isinstance(pairs, AsyncIterable):
+            self._next_pair = aiter(pairs).__anext__
+        else:
+            self._next_pair = _Plain(pairs).__anext__
+        self._require_open = require_open
         self._go_on = go_on
         self._give_up = give_up
 
@@ -144,14 +172,15 @@ class AsyncOutcomes(_Intake[AsyncPieces], AsyncIterator[Outcome]):
 
     async def __anext__(self) -> Outcome:
         many = self._many
-        while (outcome := many.next_outcome()) is None:
-            if many.wants_message:
-                await self._take()
-            elif not many.under_way:
-                raise self._failure or StopAsyncIteration
-            if many.under_way:
-                await self._go_on(many, self._pieces)
-        return outcome
+        with self._turn:
+            while (outcome := many.next_outcome()) is None:
+                if many.wants_message:
+                    await self._take()
+                elif not many.under_way:
+                    raise self._failure or StopAsyncIteration
+                if many.under_way:
+                    await self._go_on(many, self._pieces)
+            return outcome
 
     async def aclose(self) -> None:
         """Stop here: if the server has not answered all, the connection is closed at once."""
@@ -159,12 +188,28 @@ class AsyncOutcomes(_Intake[AsyncPieces], AsyncIterator[Outcome]):
         await self._give_up(self._many)
 
     async def _take(self) -> None:
-        pairs = self._pairs
+        self._require_open(self._many)
         try:
-            pair = await anext(pairs) if isinstance(pairs, AsyncIterator) else next(pairs)
-        except (StopIteration, StopAsyncIteration):
+            pair = await self._next_pair()
+        except StopAsyncIteration:
             self._many.end()
         except Exception as error:  # noqa: BLE001 - whatever the caller's iterable raises
             self._fail(error)
+        except BaseException:  # it is cancelled
+            await self.aclose()
+            raise
         else:
             self._add(pair, async_source)
+
+
+class _Plain:
+    """Pairs that need not be waited for, as if they had to be."""
+
+    def __init__(self, pairs: Iterable[_AsyncPair]) -> None:
+        self._pairs = iter(pairs)
+
+    async def __anext__(self) -> _AsyncPair:
+        try:
+            return next(self._pairs)
+        except StopIteration:
+            raise StopAsyncIteration from None

@@ -17,7 +17,7 @@ from smtp_proto.flow.flow import Flow, Steps
 from smtp_proto.flow.message import Message, transaction_commands
 from smtp_proto.flow.session import Session
 from smtp_proto.flow.timeouts import Phase
-from smtp_proto.flow.transaction import Transaction, tell
+from smtp_proto.flow.transaction import Transaction, in_words
 from smtp_proto.wire import Bdat, Octets, Reply, Rset
 
 _BLOCK = 131_072  # octets in one Send: many enough for speed, few enough for a deadline each
@@ -61,9 +61,9 @@ def _told(session: Session, steps: Steps[SendResult]) -> Steps[SendResult]:
     try:
         result = yield from steps
     except SMTPError as error:
-        tell(session.journal, error)
+        session.happened(in_words(error))
         raise
-    tell(session.journal, result)
+    session.happened(in_words(result))
     return result
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import deque
 from typing import TypeAlias
 
+from smtp_proto.engine import LocalProtocolError
 from smtp_proto.flow.envelope import Envelope, SendResult
 from smtp_proto.flow.errors import ConnectionLost, SMTPError
 from smtp_proto.flow.flow import Flow, Steps
 from smtp_proto.flow.mail import UnderWay
 from smtp_proto.flow.message import Message, transaction_commands
 from smtp_proto.flow.session import Session
-from smtp_proto.flow.transaction import Transaction, tell
+from smtp_proto.flow.transaction import Transaction, in_words
 from smtp_proto.wire import Octets, WireError
 
 Outcome: TypeAlias = SendResult | SMTPError | ValueError
@@ -32,7 +33,7 @@ class SendMany:
 
     The outcomes come in the order of the messages, one for each; a refusal concerns one message
     alone. Where the session ends, each message that was added still has its outcome: that which
-    the server has told; DeliveryInDoubt if its content was sent whole; and else the error that
+    the final reply has told; DeliveryInDoubt if its content was sent whole; and else the error that
     has ended the session, as it was not delivered. No message is sent twice.
     """
 
@@ -66,6 +67,7 @@ class SendMany:
         smtputf8: bool | None = None,
     ) -> None:
         """Add a message, with the parameters of `SendMail`."""
+        self._check_wanted()
         try:
             message = Message(content, size, eight_bit, smtputf8)
             commands = transaction_commands(self.session, envelope, message)
@@ -78,7 +80,12 @@ class SendMany:
 
     def add_error(self, error: SMTPError | ValueError) -> None:
         """Add a message that cannot even be sent: this is its outcome."""
+        self._check_wanted()
         self._added.append(error)
+
+    def _check_wanted(self) -> None:
+        if not self.wants_message:
+            raise LocalProtocolError("no message is wanted now: those before it come first")
 
     def end(self) -> None:
         """There is no other message."""
@@ -101,8 +108,8 @@ class SendMany:
         if self._added and not _is_open(self._added[0]):
             added = self._added.popleft()
             outcome = added.outcome() if isinstance(added, Transaction) else added
-            if isinstance(outcome, SendResult | SMTPError):
-                tell(self.session.journal, outcome)
+            if self.session.journal.wants_events and not isinstance(outcome, ValueError):
+                self.session.happened(in_words(outcome))
             return outcome
         if self._end is not None:
             raise self._end
@@ -119,10 +126,13 @@ class SendMany:
             self._end = error
         else:
             if not self.under_way and not session.usable:
-                closing = self._queue.closing
-                self._end = ConnectionLost(
-                    f"the server has ended the session: {closing}", reply=closing
-                )
+                self._end = self._lost()
+
+    def _lost(self) -> ConnectionLost:
+        closing = self._queue.closing
+        if closing is not None:
+            return ConnectionLost(f"the server has ended the session: {closing}", reply=closing)
+        return ConnectionLost("behind a message that was refused the server takes no other")
 
     def _advance(self) -> Steps[None]:
         while _is_open(self._added[0]) and not self.wants_message:

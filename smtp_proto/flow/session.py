@@ -123,6 +123,10 @@ class Session:
             line = self.secrets.hidden_in(line)
         self.journal.line(speaker, line)
 
+    def happened(self, what: str) -> None:
+        """Tell the journal, but no secret that the server quotes."""
+        self.journal.happened(what if self.secrets is None else self.secrets.hidden_in(what))
+
     @property
     def usable(self) -> bool:
         """Whether another flow may begin.
@@ -301,6 +305,8 @@ class Session:
         """All replies that are there and awaited; None: more input is wanted."""
         replies = self.engine.next_replies()
         if replies:
+            if self.secrets is not None:
+                return [(request, self._without_secrets(reply)) for request, reply in replies]
             return replies
         if self._ended or self.engine.finished:
             self.poll(timer)  # all replies are taken: it raises if this was the end
@@ -318,8 +324,14 @@ class Session:
         if event is NEED_DATA:
             return None
         if isinstance(event, ReplyReceived):
-            return event
+            return ReplyReceived(event.command, self._without_secrets(event.reply))
         raise self._broken("the server closed the connection", timer.phase)
+
+    def _without_secrets(self, reply: Reply) -> Reply:
+        """A refusal becomes an error, which is shown to people: it must not quote a secret."""
+        if self.secrets is None or reply.code < 400:
+            return reply
+        return self.secrets.reply_without(reply)
 
     def request(self, command: Command | AuthResponse, phase: Phase) -> Steps[Reply]:
         """Send one command and wait for its reply, whatever it says."""

@@ -20,7 +20,6 @@ from smtp_proto.flow.errors import (
     content_refused,
     sender_refused,
 )
-from smtp_proto.flow.journal import Journal
 from smtp_proto.flow.message import Message
 from smtp_proto.flow.timeouts import Phase
 from smtp_proto.wire import Bdat, Command, Data, ForwardPath, Mail, Rcpt, Reply, Rset
@@ -210,16 +209,16 @@ class Transaction:
         return ConnectionLost(f"the server ended the session: {self.closing}", reply=self.closing)
 
 
-def tell(journal: Journal, outcome: SendResult | SMTPError) -> None:
-    """Tell the journal what became of a message."""
+def in_words(outcome: SendResult | SMTPError) -> str:
+    """What a journal is told of a message."""
     match outcome:
         case SendResult():
             refused = f", refused for {len(outcome.refused)}" if outcome.refused else ""
             accepted = f"accepted for {len(outcome.accepted)} recipient(s)"
-            journal.happened(f"{accepted}{refused}: {outcome.reply}")
+            return f"{accepted}{refused}: {outcome.reply}"
         case ReplyError() | RecipientsRefused():
-            journal.happened(f"refused: {outcome}")
+            return f"refused: {outcome}"
         case DeliveryInDoubt():
-            journal.happened(f"in doubt: {outcome}")
+            return f"in doubt: {outcome}"
         case _:
-            journal.happened(f"not sent: {outcome}")
+            return f"not sent: {outcome}"

@@ -179,7 +179,18 @@ async def take(
         outcomes.append(outcome)  # noqa: PERF401 - those before an error count
 
 
-@pytest.mark.parametrize("pair", [("not an envelope", b""), (ENVELOPE, "text"), 5])
+class Unreadable:
+    """Content that cannot even be begun with."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        raise TypeError("unreadable")
+
+
+NO_PAIRS = [("not an envelope", b""), (ENVELOPE, "text"), 5, (ENVELOPE,), (), {1: 2}]
+NO_PAIRS += [(ENVELOPE, b"", b""), (ENVELOPE, Unreadable())]
+
+
+@pytest.mark.parametrize("pair", NO_PAIRS)
 async def test_what_is_no_pair_comes_behind_the_outcomes(world: World, pair: Pair) -> None:
     async with world.server(Inbox()) as server, connect(world, server.port) as client:
         outcomes: list[Outcome] = []
@@ -187,6 +198,82 @@ async def test_what_is_no_pair_comes_behind_the_outcomes(world: World, pair: Pai
             await take(client, [(ENVELOPE, content(1)), pair, (ENVELOPE, content(2))], outcomes)
         assert [type(outcome) for outcome in outcomes] == [SendResult]
         await client.noop()
+
+
+class Strange:
+    """An iterable of content that is no content."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        raise LookupError("strange")
+
+
+async def test_what_content_raises_before_it_begins_comes_behind_the_outcomes(
+    world: World,
+) -> None:
+    async with world.server(Inbox()) as server, connect(world, server.port) as client:
+        outcomes: list[Outcome] = []
+        with pytest.raises(LookupError, match="strange"):
+            await take(client, [(ENVELOPE, content(1)), (ENVELOPE, Strange())], outcomes)
+        assert [type(outcome) for outcome in outcomes] == [SendResult]
+        await client.noop()
+
+
+async def test_pairs_may_not_ask_for_outcomes(world: World) -> None:
+    asked: list[Outcome] = []
+
+    def pairs() -> Iterator[Pair]:
+        yield ENVELOPE, content(1)
+        step = anext(outcomes)
+        asked.append(step.send(None))
+
+    async with world.server(Inbox()) as server, connect(world, server.port) as client:
+        outcomes = client.send_many(pairs())
+        assert isinstance(await anext(outcomes), SendResult)
+        with pytest.raises(LocalProtocolError, match="another"):
+            await anext(outcomes)
+        assert asked == []
+        await client.noop()
+
+
+async def test_no_pair_is_taken_where_the_connection_is_closed(world: World) -> None:
+    pairs = Taken()
+    async with world.server(Inbox()) as server:
+        client = connect(world, server.port)
+        await client.open()
+        outcomes = client.send_many(pairs)
+        await client.close()
+        with pytest.raises(LocalProtocolError, match="has been closed"):
+            await anext(outcomes)
+        assert pairs.count == 0
+
+
+class OnlyNext:
+    """The least that `async for` goes over."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __aiter__(self) -> AsyncIterator[Pair]:
+        return Bare()  # type: ignore[return-value]
+
+
+class Bare:
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def __anext__(self) -> Pair:
+        self.count += 1
+        if self.count > 2:
+            raise StopAsyncIteration
+        return ENVELOPE, content(self.count)
+
+
+async def test_an_asynchronous_iterator_needs_no_more_than_its_next(world: World) -> None:
+    if not world.awaits:
+        return
+    async with world.server(Inbox()) as server, connect(world, server.port) as client:
+        outcomes = [outcome async for outcome in client.send_many(OnlyNext())]
+    assert [type(outcome) for outcome in outcomes] == [SendResult] * 2
 
 
 async def test_nothing_else_is_said_while_messages_are_under_way(world: World) -> None:
@@ -341,6 +428,26 @@ async def test_a_cancelled_task_closes_the_connection() -> None:
             async with asyncio.timeout(0.05):
                 await anext(outcomes)
         assert not is_open(client)
+
+
+@in_the_world_of(ASYNCIO)
+async def test_a_task_that_is_cancelled_while_pairs_are_awaited_closes_the_connection() -> None:
+    async def pairs() -> AsyncIterator[Pair]:
+        yield ENVELOPE, content(1)
+        await asyncio.Event().wait()
+
+    async with in_asyncio.SMTPServer(Inbox()) as server:
+        client = in_asyncio.SMTPClient(
+            "127.0.0.1", server.port, security=Security.NONE, chunking=False
+        )
+        await client.open()
+        outcomes = client.send_many(pairs())
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await anext(outcomes)
+        assert not is_open(client)
+        with pytest.raises(LocalProtocolError, match="has been closed"):
+            await anext(outcomes)
 
 
 @in_the_world_of(TRIO)

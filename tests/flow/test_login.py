@@ -16,16 +16,19 @@ from smtp_proto.engine.trace import Speaker
 from smtp_proto.flow.actions import Ask, Connect, Done, Receive, Send
 from smtp_proto.flow.by_hand import authenticate
 from smtp_proto.flow.check import CheckCredentials, CredentialReport
+from smtp_proto.flow.envelope import Envelope
 from smtp_proto.flow.errors import (
     AuthenticationError,
     ConnectError,
     ProtocolViolation,
     ReplyError,
+    SenderRefused,
     SMTPTimeout,
 )
 from smtp_proto.flow.flow import Flow
 from smtp_proto.flow.journal import QUIET, Journal
 from smtp_proto.flow.login import identity_of
+from smtp_proto.flow.mail import SendMail
 from smtp_proto.flow.open import OpenSession
 from smtp_proto.flow.security import Security
 from smtp_proto.flow.simple import noop
@@ -468,6 +471,19 @@ def test_what_a_server_quotes_later_is_not_told_either() -> None:
     reply = carry_out(noop(session), "C: NOOP\nS: 250-so it was\nS: 250 s3cret\n")
     assert reply.text == "so it was\ns3cret"
     assert notes.lines[-3:] == ["C: NOOP", "S: 250-so it was", "S: ***"]
+    with pytest.raises(ReplyError) as caught:
+        carry_out(noop(session), "C: NOOP\nS: 550 5.7.1 no s3cret\n")
+    assert str(caught.value.reply) == "550 5.7.1 ***"
+    script = "C: MAIL FROM:<a@b.example>\nS: 250 ok\nC: RCPT TO:<c@d.example>\nS: 250 ok\n"
+    mail = SendMail(session, Envelope.of("a@b.example", "c@d.example"), b"x\r\n")
+    end = "C: DATA\nS: 354 go\nC: x\nC: .\nS: 250 s3cret\n"
+    assert carry_out(mail, script + end).reply.text == "s3cret"
+    refused = SendMail(session, Envelope.of("a@b.example", "c@d.example"), b"x\r\n")
+    with pytest.raises(SenderRefused) as refusal:
+        carry_out(refused, "C: MAIL FROM:<a@b.example>\nS: 550 s3cret\n")
+    assert "s3cret" not in str(refusal.value)
+    assert "s3cret" not in "".join(notes.events)
+    assert notes.events[-2] == "***"
 
 
 def test_the_quiet_journal_takes_all() -> None:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtp_proto.engine import Protocol
+from smtp_proto.engine import LocalProtocolError, Protocol
 from smtp_proto.flow.actions import Action, Content, Receive, Send
 from smtp_proto.flow.envelope import Envelope, SendResult
 from smtp_proto.flow.errors import (
@@ -415,6 +415,10 @@ def test_messages_are_asked_for_one_at_a_time() -> None:
     assert state() == (True, False, True)
     many.add(first.envelope, first.content)
     assert state() == (False, True, True)
+    with pytest.raises(LocalProtocolError, match="no message is wanted"):
+        many.add(second.envelope, second.content)
+    with pytest.raises(LocalProtocolError, match="no message is wanted"):
+        many.add_error(ValueError())
     carry_out(many.go_on(), way)
     assert state() == (True, True, False), "the first is out"
     assert many.next_outcome() is None
@@ -616,6 +620,7 @@ def test_behind_a_reset_that_is_refused_no_message_is_taken() -> None:
     )
     assert names(outcomes) == ["PermanentContentRefused"]
     assert isinstance(error, ConnectionLost)
+    assert str(error) == "behind a message that was refused the server takes no other"
     assert not session.usable
 
 
