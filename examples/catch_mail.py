@@ -1,6 +1,7 @@
 """Takes all mail and shows it, for whoever writes a program that sends some.
 
     python examples/catch_mail.py 2525
+    smtp-proto send message.eml --server 127.0.0.1:2525 --security none
 
 Knows what to do with a message. Must not trust it: whoever wrote it may have put into it what a
 terminal obeys.

@@ -3,7 +3,10 @@
     python examples/spool.py FOLDER smtp://mail.example.org
 
 Each FILE.eml goes to `sent/` or `refused/`, or stays for the next time. One whose fate nobody knows
-goes to `in-doubt/`: sent again, it might come twice, and only a person can decide that.
+goes to `in-doubt/`: sent again, it might come twice, and only a person can decide that. Who was
+refused while others were not is named, and not tried again.
+
+For a server without TLS, as catch_mail.py is one, the URL is smtp+none://127.0.0.1:2525.
 
 Knows what each outcome means for a message. Must not know how one is sent.
 """
@@ -25,12 +28,14 @@ from smtp_proto import (
 )
 
 
-def place_of(error: SMTPError) -> str:
+def place_of(error: SMTPError | ValueError) -> str:
     """Name the folder for a message that was not sent; "": it stays where it is."""
     match error:
         case DeliveryInDoubt():
             return "in-doubt"
         case PermanentError() | CapabilityMissing() | MessageTooLarge():
+            return "refused"
+        case ValueError():  # nobody's address, or no address at all
             return "refused"
         case RecipientsRefused(refused=replies):
             return "refused" if all(reply.permanent for reply in replies.values()) else ""
@@ -43,7 +48,7 @@ def send(client: SMTPClient, file: Path) -> str:
     message = message_from_bytes(file.read_bytes(), _class=EmailMessage, policy=SMTP)
     try:
         result = client.send_message(message)
-    except SMTPError as error:
+    except (SMTPError, ValueError) as error:
         print(f"{file.name}: {error}")
         return place_of(error)
     for recipient, reply in result.refused.items():
@@ -64,4 +69,7 @@ def send_all(client: SMTPClient, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    send_all(SMTPClient.from_url(sys.argv[2]), Path(sys.argv[1]))
+    try:
+        send_all(SMTPClient.from_url(sys.argv[2]), Path(sys.argv[1]))
+    except (SMTPError, ValueError) as error:
+        sys.exit(str(error))

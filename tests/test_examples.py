@@ -98,6 +98,7 @@ def test_spool_puts_each_message_where_it_belongs(
         closing="421@example.net",
         large="b@example.net",
         behind="b@example.net",
+        nobody="no address",
     )
     spool.send_all(client, tmp_path)
     found = sorted(str(file.relative_to(tmp_path)) for file in tmp_path.glob("**/*.eml"))
@@ -106,6 +107,7 @@ def test_spool_puts_each_message_where_it_belongs(
         "later.eml",
         "mixed.eml",
         "refused/large.eml",
+        "refused/nobody.eml",
         "refused/unknown.eml",
         "sent/behind.eml",
         "sent/good.eml",

@@ -255,8 +255,9 @@ def test_the_sender_or_the_content_refused(
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (["--from", "a@x.org\r\nRCPT TO:<y@z>"], "reverse-path: "),
-        (["--to", "b"], "forward-path: "),
+        (["--from", "a@x.org\r\nRCPT TO:<y@z>"], "--from wants an address: reverse-path: "),
+        (["--to", "b"], "--to wants one address, and once for each: forward-path: "),
+        (["--to", "b@x.net,c@x.net"], "--to wants one address, and once for each: "),
         (["--local-hostname", "a b"], "--local-hostname: expected a domain"),
         (["--password-env", "HOME"], "a password without a user"),
         (["--user", "ada", "--password-env", "NO_SUCH_VARIABLE"], "--password-env: the variable"),
@@ -512,10 +513,12 @@ def test_a_wrong_password(
         assert main(["send", message, *options]) == Exit.AUTHENTICATION
         line = complaint(capsys)
         assert "no TLS" in line
+        assert line.endswith("--allow-cleartext-auth say what may be used")
         assert main(["send", message, *options, "--allow-cleartext-auth"]) == Exit.AUTHENTICATION
         line = complaint(capsys)
     assert "535" in line
     assert "phase auth" in line
+    assert line.endswith("check --user and the password")
     assert "swordfish" not in line
     assert inbox.messages == []
 

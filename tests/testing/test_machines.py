@@ -38,6 +38,30 @@ def test_what_keeps_to_the_protocol_is_not_blamed(machine: type[RuleBasedStateMa
     run_state_machine_as_test(machine, settings=SETTINGS)
 
 
+class Impolite(ServerMachine):
+    """A client that says QUIT as soon as it is greeted."""
+
+    keywords = ()
+
+    def connect(self) -> None:
+        self.said: bytes | None = None
+
+    def send(self, octets: bytes) -> None:
+        if octets.endswith(b"\n") and self.said is None:
+            self.said = b"QUIT\r\n"
+
+    def receive(self) -> bytes:
+        said, self.said = self.said or b"", b""
+        return said
+
+
+def test_few_sessions_are_thrown_away() -> None:
+    """Where many are, hypothesis says so, if it is not told to be silent."""
+    checked = settings(SETTINGS, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+    run_state_machine_as_test(Impolite, settings=checked)
+    run_state_machine_as_test(OurClient, settings=checked)
+
+
 @pytest.mark.parametrize("machine", [ClientMachine, ServerMachine])
 def test_how_octets_get_there_is_for_the_subclass_to_say(
     machine: type[ClientMachine | ServerMachine],

@@ -19,6 +19,7 @@ from smtp_adapters.settings import Settings, make_client
 from smtp_adapters.socket import SMTPClient
 from smtp_proto.flow.envelope import SendResult
 from smtp_proto.flow.errors import RecipientsRefused, SMTPError
+from smtp_proto.wire import WireError, parse_forward_path, parse_reverse_path
 
 _LARGE = 1_048_576  # octets: less is gone before anybody could look
 
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> Exit:
     """Send it. Raises ValueError, or OSError for a file, if what was given cannot be used."""
+    _check_addresses(given)
     message = prepare_octets(_read(given.file), given.sender, given.recipients)
     settings = settings_of(given)
     client = make_client(SMTPClient, settings)
@@ -69,6 +71,21 @@ def run(given: argparse.Namespace) -> Exit:
         complain(explained(error))
         return exit_of(error)
     return _report(result, server, quiet=given.quiet)
+
+
+def _check_addresses(given: argparse.Namespace) -> None:
+    """Raises ValueError that names the option."""
+    sender: str | None = given.sender
+    recipients: list[str] = given.recipients or []
+    try:
+        parse_reverse_path(sender or "")
+    except WireError as error:
+        raise ValueError(f"--from wants an address: {error}") from None
+    try:
+        for recipient in recipients:
+            parse_forward_path(recipient)
+    except WireError as error:
+        raise ValueError(f"--to wants one address, and once for each: {error}") from None
 
 
 def _read(file: str) -> bytes:

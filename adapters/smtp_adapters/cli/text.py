@@ -83,7 +83,7 @@ _EXITS: tuple[tuple[type[SMTPError], Exit], ...] = (
 
 # What to change, where the errors themselves cannot know the names of the options.
 _ADVICE = {
-    Exit.CONNECT: "check the host and the port of --server, and that a server runs there",
+    Exit.CONNECT: "check --server, --socket or --proxy, and that somebody listens there",
     Exit.PROXY: "check --proxy, and who may use it",
     Exit.TLS: "--security says when TLS begins",
     Exit.CERTIFICATE: "--ca-file says whom to trust",
@@ -105,6 +105,8 @@ def explained(error: SMTPError) -> str:
     if error.phase is not None and f"phase {error.phase.value}" not in text:
         text = f"{text} (phase {error.phase.value})"
     advice = _ADVICE.get(exit_of(error))
+    if isinstance(error, AuthenticationError) and not error.tried:
+        advice = "--mechanisms, --security and --allow-cleartext-auth say what may be used"
     return f"{text}; {advice}" if advice else text
 
 
