@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import cast
 from weakref import WeakKeyDictionary
 
 import pytest
@@ -10,6 +11,7 @@ from smtp_proto.engine import Protocol
 from smtp_proto.flow.actions import Done, Send
 from smtp_proto.flow.envelope import Envelope
 from smtp_proto.flow.handler import Answer, Handler, ServerSession
+from smtp_proto.flow.security import Security
 from smtp_proto.flow.serve import Serve, ServeSettings
 from smtp_proto.flow.timeouts import Phase, Timeouts
 from smtp_proto.sasl import Credentials
@@ -557,3 +559,12 @@ def test_expn_is_offered_where_somebody_expands() -> None:
 
     assert b"EXPN\r\n" in Client(Lists()).say(b"EHLO client.example\r\n")
     assert b"EXPN" not in Client().say(b"EHLO client.example\r\n")
+
+
+def test_a_mode_of_security_is_no_text() -> None:
+    with pytest.raises(TypeError, match=r"one of Security\.\w+, .*, not a str"):
+        ServeSettings(
+            hostname="mx.example.org",
+            security=cast("Security", "starttls"),
+            nonce=lambda: b"sixteen octets..",
+        )
