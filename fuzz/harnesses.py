@@ -14,7 +14,7 @@ from fuzz.opening import open_session
 from fuzz.policy import policy
 from fuzz.proxy import proxy_codecs, proxy_header, proxy_values
 from fuzz.sasl import sasl_both, sasl_client, sasl_server
-from fuzz.sending import send_mail
+from fuzz.sending import send_mail, send_many
 from fuzz.serving import serve
 from fuzz.settings import settings_env, settings_toml, settings_url
 from fuzz.states import (
@@ -49,6 +49,7 @@ HARNESSES: Mapping[str, Harness] = {
     "open_session": open_session,
     "open_states": in_states(open_session, OPEN_STATES),
     "send_mail": send_mail,
+    "send_many": send_many,
     "serve": serve,
     "serve_states": in_states(serve, SERVE_STATES),
     "tls": tls,

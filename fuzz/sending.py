@@ -1,4 +1,4 @@
-"""The harness for the flow that sends mail: the octets are a script, see `fuzz.script`.
+"""The harnesses for the flows that send mail: the octets are a script, see `fuzz.script`.
 
 Knows what an envelope and a content may need of a server, and what a result must say. Must not know
 in which order a flow does things.
@@ -22,8 +22,10 @@ from smtp_proto.flow import (
     Flow,
     OpenSession,
     OpenSettings,
+    Outcome,
     Security,
     SendMail,
+    SendMany,
     SendResult,
     Session,
     SMTPError,
@@ -34,7 +36,10 @@ _WITHHELD = {"P": "PIPELINING", "C": "CHUNKING", "8": "8BITMIME", "U": "SMTPUTF8
 _PLAIN = Envelope.of("a@b.example", ["c@d.example", "Postmaster", '"e f"@g.example'])
 _UTF8 = Envelope.of("ü@b.example", ["c@d.example", "e@bücher.example"])
 
+_NOBODY = Envelope.of("", ["nobody@g.example"])
+
 SendMailLike: TypeAlias = Callable[[Session, Envelope, bytes | None], Flow[SendResult]]
+SendManyLike: TypeAlias = Callable[[Session], SendMany]
 
 
 def send_mail(data: bytes, flow: SendMailLike = SendMail) -> None:
@@ -67,6 +72,65 @@ def send_mail(data: bytes, flow: SendMailLike = SendMail) -> None:
         if session.usable:
             close(session, stream)
     assert_same_or_none(outcomes)
+
+
+def send_many(data: bytes, many: SendManyLike = SendMany) -> None:
+    """Send four messages, the next before the last is answered. The options are the same."""
+    script = Script.read(data)
+    content = b"Subject: x\r\n\r\n.x\n" + b"\0" * ("0" in script.options)
+    envelopes = [_PLAIN, _NOBODY, _UTF8 if "u" in script.options else _PLAIN, _PLAIN]
+    pieces = "p" in script.options
+    ends: list[bytes | None] = []
+    for cut in (whole, *cuts(data)):
+        session = _opened_session(script)
+        stream = Stream(script.turns, cut)
+        outcomes = _send_many(many(session), stream, envelopes, content, pieces=pieces)
+        sent = stream.sent.count(b"\r\n.\r\n") + stream.sent.count(b" LAST\r\n")
+        assert sum(isinstance(each, SendResult | DeliveryInDoubt) for each in outcomes) <= sent
+        well = len(outcomes) == len(envelopes)
+        results = [each.reply for each in outcomes if isinstance(each, SendResult)]
+        well &= len(results) == len(envelopes)
+        ends.append(b"".join(reply.encode() for reply in results) if well else None)
+        if session.usable:
+            close(session, stream)
+    assert_same_or_none(ends)
+
+
+def _send_many(
+    many: SendMany,
+    stream: Stream,
+    envelopes: Sequence[Envelope],
+    content: bytes,
+    *,
+    pieces: bool,
+) -> list[Outcome]:
+    """Return what became of each message that was taken, before the session ended."""
+    left = iter(envelopes)
+    outcomes: list[Outcome] = []
+    taken = 0
+    try:
+        while True:
+            outcome = many.next_outcome()
+            if outcome is not None:
+                if isinstance(outcome, Exception):
+                    assert_says_why(outcome)
+                outcomes.append(outcome)
+            elif many.wants_message and (envelope := next(left, None)) is not None:
+                taken += 1
+                many.add(envelope, None if pieces else content)
+            elif many.wants_message:
+                many.end()
+            elif not many.under_way:
+                break
+            if many.under_way:
+                carry_out(many.go_on(), stream, [content[:7], b"", content[7:]])
+    except SMTPError as error:
+        assert_says_why(error)
+    except WireError as error:
+        assert_says_why(error)
+        assert pieces
+    assert len(outcomes) == taken
+    return outcomes
 
 
 def _opened_session(script: Script) -> Session:

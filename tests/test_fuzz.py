@@ -26,7 +26,7 @@ from fuzz.policy import policy
 from fuzz.proxy import proxy_codecs, proxy_header, proxy_values
 from fuzz.sasl import sasl_both, sasl_client, sasl_server
 from fuzz.script import Script, Turn, cuts, the_same_however_cut, whole
-from fuzz.sending import send_mail
+from fuzz.sending import send_mail, send_many
 from fuzz.serving import serve
 from fuzz.settings import settings_env, settings_toml, settings_url
 from fuzz.states import (
@@ -44,12 +44,15 @@ from fuzz.wire import commands, content_in, content_out, replies, values
 from smtp_adapters.settings import Settings, SettingsError, from_env, from_toml, from_url
 from smtp_proto.engine import ServerConnection, ServerEvent, Signal
 from smtp_proto.flow import (
+    ConnectionLost,
     Done,
     OpenSession,
     OpenSettings,
+    Outcome,
     Receive,
     Security,
     SendMail,
+    SendMany,
     SendResult,
     Serve,
     Session,
@@ -266,6 +269,20 @@ class RaisesAttributeError(SendMail):
         super().receive_data(data)
 
 
+class LosesAnOutcome(SendMany):
+    def next_outcome(self) -> Outcome | None:
+        outcome = super().next_outcome()
+        return super().next_outcome() if isinstance(outcome, SendResult) else outcome
+
+
+class TellsOfTooManySuccesses(SendMany):
+    def next_outcome(self) -> Outcome | None:
+        outcome = super().next_outcome()
+        if isinstance(outcome, ConnectionLost):
+            return SendResult({}, {}, Reply(250, ("Ok",)))
+        return outcome
+
+
 class ServesInCapitals(Serve):
     def receive_data(self, data: Octets) -> None:
         super().receive_data(bytes(data).upper() if len(data) == 1 else data)
@@ -445,6 +462,8 @@ BROKEN: list[tuple[Harness, type[Exception], str]] = [
     (partial(open_session, flow=NeverEnds), AssertionError, "open_session/wrong-password"),
     (partial(send_mail, flow=TellsOfSuccess), AssertionError, "send_mail/one-flight"),
     (partial(send_mail, flow=RaisesAttributeError), AttributeError, "send_mail/recipients-refused"),
+    (partial(send_many, many=LosesAnOutcome), AssertionError, "send_many/lost-between"),
+    (partial(send_many, many=TellsOfTooManySuccesses), AssertionError, "send_many/lost-between"),
     (partial(serve, flow=ServesInCapitals), AssertionError, "serve/one-message"),
     (partial(serve, flow=LeavesWithoutAWord), AssertionError, "serve/one-message"),
     (

@@ -3,6 +3,7 @@
 Knows TLS and sockets. Must not know what SCRAM says.
 """
 
+import select
 import socket
 import ssl
 import threading
@@ -101,13 +102,19 @@ def man_in_the_middle(port: int, certificate: Path, version: ssl.TLSVersion) -> 
     outwards.verify_mode = ssl.CERT_NONE
     outwards.minimum_version = outwards.maximum_version = version
 
-    def hand_on(source: ssl.SSLSocket, sink: ssl.SSLSocket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65_536):
-                sink.sendall(data)
-        for each in (source, sink):
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+    def hand_on(client: ssl.SSLSocket, server: ssl.SSLSocket) -> None:
+        # In one thread: OpenSSL does not let two use one connection at the same time.
+        to = {client: server, server: client}
+        for each in to:
+            each.setblocking(False)
+        while True:
+            for source in select.select(list(to), [], [], PATIENCE)[0]:
+                with suppress(ssl.SSLWantReadError):
+                    while data := source.recv(65_536):
+                        to[source].settimeout(PATIENCE)
+                        to[source].sendall(data)
+                        to[source].setblocking(False)
+                    return
 
     def serve(listener: socket.socket) -> None:
         with ExitStack() as stack:
@@ -116,10 +123,8 @@ def man_in_the_middle(port: int, certificate: Path, version: ssl.TLSVersion) -> 
             client = stack.enter_context(inwards.wrap_socket(connection, server_side=True))
             onwards = stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE))
             server = stack.enter_context(outwards.wrap_socket(onwards))
-            other = threading.Thread(target=hand_on, args=(server, client))
-            other.start()
-            hand_on(client, server)
-            other.join()
+            with suppress(OSError):
+                hand_on(client, server)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(PATIENCE)
