@@ -250,9 +250,6 @@ async def test_no_pair_is_taken_where_the_connection_is_closed(world: World) -> 
 class OnlyNext:
     """The least that `async for` goes over."""
 
-    def __init__(self) -> None:
-        self.count = 0
-
     def __aiter__(self) -> AsyncIterator[Pair]:
         return Bare()  # type: ignore[return-value]
 
