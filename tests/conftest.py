@@ -1,9 +1,11 @@
 """How the tests run.
 
-Knows the hypothesis profiles, and what a skipped test means where every peer has to be there.
+Knows the hypothesis profiles, what of memory is no test's, and what a skipped test means where
+every peer has to be there.
 Must not know what is tested.
 """
 
+import gc
 import os
 from collections.abc import Generator
 
@@ -20,14 +22,18 @@ settings.load_profile("default")
 ALL_PEERS_ARE_HERE = os.environ.get("SMTP_PROTO_CI") == "1"
 
 
+def pytest_collection_finish() -> None:
+    """What is there before the first test stays: whoever looks for garbage need not look at it."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item,
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where every peer has to be there, an interop test that is skipped has failed."""
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where every peer has to be there, a test that is skipped has failed."""
     report = yield
     skipped = report.skipped and not hasattr(report, "wasxfail")
-    if ALL_PEERS_ARE_HERE and skipped and item.get_closest_marker("interop"):
+    if ALL_PEERS_ARE_HERE and skipped:
         report.outcome = "failed"
         report.longrepr = f"skipped, and SMTP_PROTO_CI=1 allows no skip: {report.longrepr}"
     return report

@@ -42,7 +42,7 @@ from smtp_proto.sasl import Credentials
 from smtp_proto.wire import Mail, Rcpt, Reply
 from tests.adapters import peers
 from tests.adapters.canaries import PASSWORD, WRONG_PASSWORD
-from tests.adapters.worlds import SOCKET, Client, Server, World, in_the_world_of
+from tests.adapters.worlds import ASYNCIO, SOCKET, TRIO, Client, Server, World, in_the_world_of
 
 ENVELOPE = Envelope.of("sender@example.org", ["one@example.org", "two@example.org"])
 SMALL = b"Subject: small\r\n\r\nHello\r\n.\r\n"
@@ -333,11 +333,8 @@ async def test_a_view_of_larger_items_is_sent_octet_by_octet(
     assert [received for _, received in inbox.messages] == [even]
 
 
-async def test_content_may_be_awaited(
-    world: World, inbox: Inbox, serve: Serve, connect: Connect
-) -> None:
-    if not world.awaits:
-        pytest.skip("nothing awaits in the blocking world")
+@in_the_world_of(ASYNCIO, TRIO)
+async def test_content_may_be_awaited(inbox: Inbox, serve: Serve, connect: Connect) -> None:
     async with serve() as server, connect(server) as client:
         await client.send(ENVELOPE, awaited_pieces(LARGE))
     assert [received for _, received in inbox.messages] == [LARGE]

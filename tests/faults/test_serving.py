@@ -44,6 +44,13 @@ SESSION = (
     b"Subject: x\r\n\r\n..hello\r\n.\r\nQUIT\r\n"
 )
 
+where_the_world_awaits = pytest.mark.parametrize(  # a thread cannot be interrupted
+    "kit",
+    [kit for kit in KITS if kit.world.awaits],
+    indirect=True,
+    ids=lambda kit: kit.world.name,
+)
+
 
 class Keeping(Handler):
     """Keeps what it is given, and the order in which it is asked."""
@@ -245,6 +252,7 @@ def test_what_is_no_exception_comes_out_of_a_handler_as_it_is(
     kit.run(main)
 
 
+@where_the_world_awaits
 @pytest.mark.parametrize(
     "name",
     [
@@ -253,9 +261,6 @@ def test_what_is_no_exception_comes_out_of_a_handler_as_it_is(
     ],
 )  # fmt: skip
 def test_a_handler_that_never_answers_is_given_up(kit: Kit, name: str) -> None:
-    if not kit.world.awaits:
-        return  # nothing can interrupt a thread
-
     async def main() -> None:
         link, wire = link_to(kit, SESSION)
         handler = Pensive(kit, name)
@@ -311,7 +316,7 @@ def test_no_descriptor_is_left_of_a_client_that_breaks_off(
     kit.world.run(main)
 
 
-@pytest.mark.parametrize("kit", KITS[1:], indirect=True, ids=["asyncio", "trio"])
+@where_the_world_awaits
 def test_who_comes_just_when_the_server_closes_is_not_left_behind(
     kit: Kit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
