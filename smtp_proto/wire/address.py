@@ -15,7 +15,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import TypeAlias
 from unicodedata import category, is_normalized, normalize
 
-from smtp_proto.wire.errors import WireError, shown
+from smtp_proto.wire.errors import WireError, kind_of, shown
 
 _LONGEST_LOCAL_PART = 64  # octets.  RFC 5321 4.5.3.1.1
 _LONGEST_DOMAIN = 255  # octets.  RFC 5321 4.5.3.1.2
@@ -225,7 +225,7 @@ def parse_reverse_path(text: str) -> ReversePath:
     try:
         return _parse_mailbox(text)
     except WireError as error:
-        raise WireError("reverse-path", str(error)) from None
+        raise WireError("reverse-path", _why(text, error)) from None
 
 
 def parse_forward_path(text: str) -> ForwardPath:
@@ -238,7 +238,16 @@ def parse_forward_path(text: str) -> ForwardPath:
     try:
         return _parse_mailbox(text)
     except WireError as error:
-        raise WireError("forward-path", str(error)) from None
+        raise WireError("forward-path", _why(text, error)) from None
+
+
+def _why(text: str, error: WireError) -> str:
+    """What is wrong with a path; what is often taken for one has a word of its own."""
+    if text.endswith(">"):
+        return f"an address alone, without a name and angle brackets: {shown(text)}"
+    if "," in text and '"' not in text:
+        return f"one address, not a list of them: {shown(text)}"
+    return str(error)
 
 
 def split_path(text: str) -> tuple[str, str]:
@@ -264,7 +273,7 @@ def write_path(path: object) -> str:
     """
     if isinstance(path, _PATHS):
         return f"<{path.text}>"
-    raise TypeError(f"a path is a Mailbox, see Mailbox.parse(), and not a {type(path).__name__}")
+    raise TypeError(f"a path is a Mailbox, see Mailbox.parse(), and not {kind_of(path)}")
 
 
 def _without_route(path: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from smtp_proto.wire.errors import WireError, shown
+from smtp_proto.wire.errors import WireError, refuse_text, shown
 from smtp_proto.wire.reply import Reply
 
 # ehlo-keyword and ehlo-param.  RFC 5321 4.1.1.1
@@ -69,6 +69,7 @@ class Capabilities:
         for keyword, parameters in self.keywords.items():
             if not _KEYWORD.fullmatch(keyword):
                 raise WireError("ehlo-keyword", f"not capitals, digits, hyphens: {shown(keyword)}")
+            refuse_text(keyword, parameters)
             for parameter in parameters:
                 if not _PARAMETER.fullmatch(parameter):
                     raise WireError("ehlo-param", f"blank or not ASCII: {shown(parameter)}")

@@ -10,6 +10,7 @@ Must not know which value it was, nor what is to be done about it.
 
 _SHOWN_CHARACTERS = 80
 _CUT_MARK = "..."
+_VOWELS = ("a", "e", "i", "o", "u")
 
 
 class WireError(ValueError):
@@ -40,6 +41,24 @@ class LimitExceeded(WireError):
         super().__init__(what, f"more than the {maximum} that the limit {limit} allows")
         self.limit = limit
         self.maximum = maximum
+
+
+def refuse_text(what: str, members: object) -> None:
+    """Raises TypeError for a str where a tuple is meant: each letter would be a member."""
+    if isinstance(members, str):
+        raise TypeError(f"{what}: a tuple, not one str")
+
+
+def kind_of(value: object) -> str:
+    """The type of what a caller gave: "a str", "an int", "None".
+
+    Of the value itself nothing is shown: there may be a secret in it.
+    """
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    article = "an" if name.lower().startswith(_VOWELS) else "a"
+    return f"{article} {name}"
 
 
 def escaped(text: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from smtp_proto.wire.buffer import ReceiveBuffer
-from smtp_proto.wire.errors import LimitExceeded, WireError, escaped, shown
+from smtp_proto.wire.errors import LimitExceeded, WireError, escaped, refuse_text, shown
 from smtp_proto.wire.limits import Limits
 
 # status-code = class "." subject "." detail, without leading zeros.  RFC 3463 2
@@ -77,6 +77,7 @@ class Reply:
             raise WireError("Reply-code", f"{self.code} is not 200 to 599")
         if not self.lines:
             raise WireError("Reply-line", "a reply has one line at least")
+        refuse_text("lines", self.lines)
         for line in self.lines:
             _check_text(line)
 

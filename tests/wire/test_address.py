@@ -649,3 +649,16 @@ def test_the_longest_domain(text: str) -> None:
     assert validate_domain(text) == text
     with pytest.raises(WireError):
         validate_domain(text.replace("a", "ab", 1))
+
+
+@pytest.mark.parametrize("parse", [parse_forward_path, parse_reverse_path])
+def test_what_is_often_taken_for_a_path_has_a_word_of_its_own(
+    parse: Callable[[str], object],
+) -> None:
+    for text in ("Alice <a@b.example>", "<a@b.example>", '"A, B" <a@b.example>'):
+        with pytest.raises(WireError, match="an address alone, without a name and angle brackets"):
+            parse(text)
+    with pytest.raises(WireError, match="one address, not a list of them"):
+        parse("a@b.example, c@d.example")
+    with pytest.raises(WireError, match="Domain"):
+        parse('"a, b"@-.example')

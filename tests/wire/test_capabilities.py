@@ -1,5 +1,6 @@
 """Capabilities: every sane EHLO reply is understood, every other one survived."""
 
+from collections.abc import Callable
 from types import MappingProxyType
 
 import pytest
@@ -231,6 +232,12 @@ def test_no_reply_makes_it_raise(lines: list[str]) -> None:
     assert Capabilities.from_reply(Reply(250, capabilities.lines())) == capabilities
     assert (capabilities.size, capabilities.auth, capabilities.limits) is not None
     assert Capabilities.from_helo(reply).domain == capabilities.domain
+
+
+def test_one_text_is_no_tuple_of_parameters() -> None:
+    make: Callable[..., Capabilities] = Capabilities
+    with pytest.raises(TypeError, match="SIZE: a tuple, not one str"):
+        make("mail.test", {"SIZE": "500"})
 
 
 @pytest.mark.parametrize("keyword", ["", "dsn", "-X", "A B", "A\r\n", "X_Y", "É", "A="])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtp_proto.wire.errors import LimitExceeded, WireError, escaped, shown
+from smtp_proto.wire.errors import LimitExceeded, WireError, escaped, kind_of, shown
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 
@@ -58,6 +58,14 @@ def test_no_error_prints_a_control_character(what: str, why: str) -> None:
 def test_escaped_keeps_what_is_printable_only(text: str, visible: str) -> None:
     assert escaped(text) == visible
     assert shown(text) == visible
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [(5, "an int"), ("secret", "a str"), (None, "None"), (WireError("a", "b"), "a WireError")],
+)
+def test_the_kind_of_a_value_is_told_and_nothing_of_it(value: object, kind: str) -> None:
+    assert kind_of(value) == kind
 
 
 @given(st.one_of(ANY_TEXT, st.binary()))

@@ -1,6 +1,7 @@
 """Replies: one table drives writer and reader, whole and cut; nothing harmful gets through."""
 
 import re
+from collections.abc import Callable
 
 import pytest
 from hypothesis import example, given
@@ -270,6 +271,12 @@ def test_reset_forgets_the_lines_and_their_octets() -> None:
 def test_a_code_out_of_range_is_refused(code: int) -> None:
     with pytest.raises(WireError, match="Reply-code"):
         Reply(code, ("",))
+
+
+def test_one_text_is_no_tuple_of_lines() -> None:
+    make: Callable[..., Reply] = Reply
+    with pytest.raises(TypeError, match="lines: a tuple, not one str"):
+        make(220, "hello")
 
 
 def test_a_reply_without_a_line_is_refused() -> None:
