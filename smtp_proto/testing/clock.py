@@ -21,6 +21,7 @@ from smtp_proto.flow.actions import (
     Timer,
 )
 from smtp_proto.flow.flow import Flow
+from smtp_proto.testing.given import check_number
 from smtp_proto.wire import Octets
 
 T = TypeVar("T")
@@ -36,16 +37,17 @@ class Clock:
     __slots__ = ("now",)
 
     def __init__(self, now: float = 0.0) -> None:
+        check_number("now", now)
         self.now = now
 
     def advance(self, seconds: float) -> None:
-        """Let so many seconds go by. Raises ValueError if they are negative."""
-        if seconds < 0:
-            raise ValueError(f"time does not go back: {seconds} seconds")
+        """Let so many seconds go by. Raises ValueError if they are negative, or not finite."""
+        check_number("seconds", seconds, lowest=0)  # time does not go back
         self.now += seconds
 
     def reach(self, moment: float) -> None:
-        """Let it be `moment`, if it is not that late already."""
+        """Let it be `moment`, if it is not that late already. Raises ValueError if it never is."""
+        check_number("moment", moment)
         self.now = max(self.now, moment)
 
 

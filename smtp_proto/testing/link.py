@@ -14,6 +14,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 from smtp_proto.flow.flow import Flow
 from smtp_proto.testing.clock import Clock, perform
+from smtp_proto.testing.given import A_CALLABLE, check_count, check_number, check_type
 from smtp_proto.wire import Octets
 
 T = TypeVar("T")
@@ -79,6 +80,11 @@ class Fault(Enum):
     """Octets that mean nothing come in place of the rest, and the stream ends."""
 
 
+def check_fault(fault: object) -> None:
+    """Raise TypeError if it is none."""
+    check_type("fault", fault, Fault, "a Fault, as Fault.DROP")
+
+
 DRIP_SECONDS = 60.0
 """How long a dripping peer takes for each octet."""
 
@@ -95,21 +101,43 @@ class Course:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.cut: Cut = whole
-        self.delay = 0.0
+        self._cut: Cut = whole
+        self._delay = 0.0
         self.seal: Callable[[bytes], bytes] = bytes
         self.stopped: Fault | None = None
         self.abandoned = False
         self._planned: deque[tuple[int, Fault]] = deque()
         self._octets = 0  # that were put in
-        self._pieces: deque[tuple[float, bytes]] = deque()
+        self._pieces: deque[tuple[float, bytes, bool]] = deque()  # when, what, whether it is raw
         self._last = clock.now  # when the last piece arrives
+
+    @property
+    def cut(self) -> Cut:
+        """How octets are cut. Raises TypeError if it is set to what cannot be called."""
+        return self._cut
+
+    @cut.setter
+    def cut(self, cut: Cut) -> None:
+        check_type("cut", cut, A_CALLABLE, "a callable, as in_pieces(3)")
+        self._cut = cut
+
+    @property
+    def delay(self) -> float:
+        """Seconds before each piece. Raises TypeError or ValueError if it is set to no such."""
+        return self._delay
+
+    @delay.setter
+    def delay(self, delay: float) -> None:
+        check_number("delay", delay, lowest=0)
+        self._delay = delay
 
     def strike_after(self, octets: int, fault: Fault) -> None:
         """Plan a fault behind so many octets, counted from the beginning of the stream.
 
-        Raises ValueError if more of them have been written already.
+        Raises ValueError if more of them have been written already, or octets is negative.
         """
+        check_fault(fault)
+        check_count("octets", octets)
         if octets < self._octets:
             raise ValueError(f"{self._octets} octets have been written already, not {octets}")
         self._planned = deque(sorted((*self._planned, (octets, fault)), key=lambda plan: plan[0]))
@@ -117,6 +145,7 @@ class Course:
 
     def strike(self, fault: Fault) -> None:
         """Let a fault happen now."""
+        check_fault(fault)
         match fault:
             case Fault.SPLIT:
                 self.cut = octet_by_octet
@@ -141,10 +170,11 @@ class Course:
 
     def put_raw(self, octets: bytes) -> None:
         """Put octets on their way that are not sealed and do not count."""
-        self._schedule(octets)
+        self._schedule(octets, raw=True)
 
     def pause(self, seconds: float) -> None:
         """Let the next octets set out so many seconds later."""
+        check_number("seconds", seconds, lowest=0)
         self._last = max(self._last, self.clock.now) + seconds
 
     @property
@@ -162,10 +192,15 @@ class Course:
             if self.stopped is Fault.RESET:
                 raise _reset_by_peer()
             return b""
-        moment, piece = self._pieces.popleft()
+        moment, piece, raw = self._pieces.popleft()
         if len(piece) > maximum:
-            self._pieces.appendleft((moment, piece[maximum:]))
+            self._pieces.appendleft((moment, piece[maximum:], raw))
         return piece[:maximum]
+
+    @property
+    def all_taken(self) -> bool:
+        """Whether all octets that were put in have been taken; raw ones do not count."""
+        return all(raw for _, _, raw in self._pieces)
 
     def has_come_to(self, fault: Fault) -> bool:
         """Whether this fault has stopped the stream, and all before it has arrived."""
@@ -182,12 +217,12 @@ class Course:
         while self._planned and self._planned[0][0] == self._octets:
             self.strike(self._planned.popleft()[1])
 
-    def _schedule(self, octets: bytes) -> None:
+    def _schedule(self, octets: bytes, *, raw: bool = False) -> None:
         if self.stopped is not None:
             return
         for piece in filter(None, self.cut(octets)):  # no octets would be the end
             self._last = max(self._last, self.clock.now) + self.delay
-            self._pieces.append((self._last, piece))
+            self._pieces.append((self._last, piece, raw))
 
 
 def _reset_by_peer() -> ConnectionResetError:

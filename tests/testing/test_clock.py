@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from math import inf, nan
 
 import pytest
 
@@ -47,8 +48,19 @@ def test_it_stands_still_until_it_is_told_to_go_on() -> None:
     assert clock.now == 7.5
     clock.reach(9.0)
     assert clock.now == 9.0
-    with pytest.raises(ValueError, match="does not go back"):
-        clock.advance(-1)
+
+
+@pytest.mark.parametrize("wrong", [-1, nan, inf, -inf])
+def test_it_does_not_go_back_nor_to_no_moment(wrong: float) -> None:
+    clock = Clock()
+    with pytest.raises(ValueError, match=f"^seconds is a number from 0 up, not {wrong}$"):
+        clock.advance(wrong)
+    if wrong != -1:
+        with pytest.raises(ValueError, match=f"^moment is a number, not {wrong}$"):
+            clock.reach(wrong)
+        with pytest.raises(ValueError, match=f"^now is a number, not {wrong}$"):
+            Clock(wrong)
+    assert clock.now == 0
 
 
 # --- Deadlines of the real flows -------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, nan
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -31,6 +32,25 @@ def all_of(link: Link) -> list[bytes]:
     while octets := link.client.read():
         pieces.append(octets)
     return pieces
+
+
+# --- What is no such thing -------------------------------------------------------------------
+
+
+def test_what_a_direction_does_not_take_is_told() -> None:
+    course: Any = Link(Clock()).to_client
+    with pytest.raises(TypeError, match="^cut is a callable, "):
+        course.cut = 3
+    with pytest.raises(ValueError, match="^delay is a number from 0 up, not -1$"):
+        course.delay = -1
+    with pytest.raises(TypeError, match="^fault is a Fault, "):
+        course.strike("drop")
+    with pytest.raises(TypeError, match="^fault is a Fault, "):
+        course.strike_after(1, "drop")
+    with pytest.raises(ValueError, match="^octets is a number from 0 up, not -1$"):
+        course.strike_after(-1, Fault.DROP)
+    with pytest.raises(ValueError, match="^seconds is a number from 0 up, not nan$"):
+        course.pause(nan)
 
 
 # --- Cuts ------------------------------------------------------------------------------------
@@ -269,6 +289,20 @@ def test_what_is_not_sealed_does_not_count() -> None:
     link.to_client.put_raw(b"raw")
     link.server.write(b"abcdef")
     assert all_of(link) == [b"raw", b"ABCD"]
+
+
+def test_all_is_taken_when_the_last_octet_that_was_put_in_is() -> None:
+    course = Link(Clock()).to_client
+    course.put_raw(b"raw")
+    taken = [course.all_taken]
+    course.put(b"0123")
+    course.put_raw(b"raw")
+    for _ in range(4):
+        taken.append(course.all_taken)
+        course.take(3)
+    course.strike(Fault.SILENCE)
+    course.put(b"is lost")
+    assert [*taken, course.all_taken] == [True, False, False, False, True, True]
 
 
 def test_a_pause() -> None:

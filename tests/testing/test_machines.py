@@ -117,6 +117,35 @@ class BreaksOff(OurServer):
         return octets
 
 
+class HangsUpInAFlight(OurServer):
+    """Behind the reply to MAIL."""
+
+    def connect(self) -> None:
+        super().connect()
+        self.over = False
+
+    def receive(self) -> bytes:
+        octets = b"" if self.over else super().receive()
+        self.over = octets.startswith(b"250 2.1.0") and self.engine.outstanding == 3
+        return octets.partition(b"\r\n")[0] + b"\r\n" if self.over else octets
+
+
+class HangsUpAtOnce(OurServer):
+    def receive(self) -> bytes:
+        return b""
+
+
+class HangsUpBehindContent(OurServer):
+    def connect(self) -> None:
+        super().connect()
+        self.wanted = False
+
+    def receive(self) -> bytes:
+        octets = b"" if self.wanted else super().receive()
+        self.wanted = octets.startswith(b"354")
+        return octets
+
+
 class ForgetsTheTransaction(OurServer):
     """When it refuses DATA."""
 
@@ -146,11 +175,18 @@ class GoesOnBehindQuit(OurServer):
     ("machine", "error", "what"),
     [
         (SaysTwoThings, (RemoteProtocolError, SessionError), "in answer to nothing|more than one"),
-        (AcceptsAnything, SessionError, "was answered by 250 2.5.1 Bad"),
+        (AcceptsAnything, SessionError, "^(MAIL|RCPT|DATA).* was answered by 250 2.5.1 Bad"),
         (SaysTwoThingsOutOfOrder, SessionError, "one command, and more than one reply"),
-        (RefusesWhatIsLegal, SessionError, "is legal in this state, and answered by 503"),
-        (HangsUp, SessionError, "the server hung up in the state "),
-        (BreaksOff, SessionError, "the server hung up in the state "),
+        (RefusesWhatIsLegal, SessionError, "^VRFY someone is legal in this state, and answered by"),
+        (HangsUp, SessionError, r"hung up in the state .*, and did not answer VRFY someone\n"),
+        (BreaksOff, SessionError, r"hung up in the state .*, and did not answer VRFY someone\n"),
+        (HangsUpInAFlight, SessionError, r"did not answer RCPT TO:<.*>, RCPT TO:<.*>\n"),
+        (
+            HangsUpAtOnce,
+            SessionError,
+            r"in the state GREETING, and did not answer the connection\n",
+        ),
+        (HangsUpBehindContent, SessionError, r"the server hung up .* did not answer the content\n"),
         (ForgetsTheTransaction, SessionError, "answered by 503|answered by 250 .* in the state"),
         (GoesOnBehindQuit, SessionError, "behind the reply to QUIT the server says b'250"),
     ],
@@ -172,7 +208,7 @@ class DoesNotWait(OurClient):
 
     def receive(self) -> bytes:
         octets = super().receive()
-        return octets + b"NOOP\r\n" if octets.startswith(b"MAIL") else octets
+        return octets + b"RSET\r\n" if octets.startswith(b"MAIL") else octets
 
 
 class ForgetsTheSender(OurClient):
@@ -181,6 +217,35 @@ class ForgetsTheSender(OurClient):
     def receive(self) -> bytes:
         octets = super().receive()
         return b"RCPT TO:<b@example.net>\r\n" if octets.startswith(b"MAIL") else octets
+
+
+class SaysItWrongly(OurClient):
+    """A sender that is none."""
+
+    keywords = ("8BITMIME",)
+
+    def receive(self) -> bytes:
+        return super().receive().replace(b"MAIL FROM:", b"MAIL FROM: \x1b")
+
+
+class LogsIn(OurClient):
+    """Though nobody has offered that."""
+
+    keywords = ("8BITMIME",)
+
+    def receive(self) -> bytes:
+        octets = super().receive()
+        return b"AUTH PLAIN AGEAc2VjcmV0\r\n" if octets.startswith(b"MAIL") else octets
+
+
+class SaysAPassword(OurClient):
+    """Where nobody has asked for it."""
+
+    keywords = ("8BITMIME",)
+
+    def receive(self) -> bytes:
+        octets = super().receive()
+        return b"c2VjcmV0\r\nNOOP\r\n" if octets.startswith(b"MAIL") else octets
 
 
 class GoesAway(OurClient):
@@ -196,8 +261,11 @@ class GoesAway(OurClient):
 @pytest.mark.parametrize(
     ("machine", "error", "what"),
     [
-        (DoesNotWait, SessionError, "the client has not waited for the reply to .*Mail"),
-        (ForgetsTheSender, SessionError, "said what is not legal in the state READY"),
+        (DoesNotWait, SessionError, "has not waited for the reply to MAIL FROM:<a@example.org>"),
+        (ForgetsTheSender, SessionError, r"in the state READY: RCPT TO:<b@example.net>\n"),
+        (SaysItWrongly, SessionError, r"state READY: MAIL FROM: \\x1b<a@example.org>\n"),
+        (LogsIn, SessionError, r"state READY: AUTH PLAIN \*\*\*\n"),
+        (SaysAPassword, SessionError, r"the reply to \(8 octets that are no command\)\n"),
         (GoesAway, RemoteProtocolError, "the connection was lost in the state DATA"),
     ],
 )
@@ -206,3 +274,37 @@ def test_a_client_that_breaks_the_protocol_is_blamed(
 ) -> None:
     with pytest.raises(error, match=what):
         run_state_machine_as_test(machine, settings=FINDING)
+
+
+def test_what_the_client_has_said_is_shown_line_by_line() -> None:
+    with pytest.raises(SessionError) as caught:
+        run_state_machine_as_test(ForgetsTheSender, settings=FINDING)
+    said = [note for note in caught.value.__notes__ if note.startswith("the client says")]
+    assert said == [
+        "the client says EHLO client.example",
+        "the client says RCPT TO:<b@example.net>",
+    ]
+
+
+# --- Settings --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("machine", [ClientMachine, ServerMachine, OurServer, OurLMTPServer])
+def test_nothing_is_explained_unless_one_says_so(
+    machine: type[ClientMachine | ServerMachine],
+) -> None:
+    """What would vary each octet of the session that fails takes minutes."""
+    usual = machine.TestCase.settings
+    assert set(usual.phases) == set(settings().phases) - {Phase.explain}
+    assert usual.deadline is None
+    assert settings(usual, phases=list(Phase)).phases == tuple(Phase)
+
+
+def test_settings_of_ones_own_win() -> None:
+    class Mine(OurServer):
+        pass
+
+    Mine.TestCase.settings = settings(max_examples=7)
+    assert Mine.TestCase.settings.max_examples == 7
+    assert Phase.explain in Mine.TestCase.settings.phases
+    assert Phase.explain not in OurServer.TestCase.settings.phases

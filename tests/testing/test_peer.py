@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import inf
+
 import pytest
 
 from smtp_proto.flow import (
@@ -18,6 +21,7 @@ from smtp_proto.flow import (
 )
 from smtp_proto.testing import (
     ADDRESS,
+    Cut,
     Fault,
     ScriptedPeer,
     Side,
@@ -25,6 +29,7 @@ from smtp_proto.testing import (
     carry_out,
     faults_everywhere,
     octet_by_octet,
+    whole,
 )
 from smtp_proto.wire import Octets
 from tests.testing.transcripts import CONTENT, DELIVERY, Inbox, deliver, open_settings
@@ -93,7 +98,18 @@ def test_lines_that_are_as_written(expected: str, said: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("expected", "said"), [("NOOP", b"NOOP "), ("a.c", b"abc"), (r"\*", b"x"), ("EHLO *", b"EHLO")]
+    ("expected", "said"),
+    [
+        ("NOOP", b"NOOP "),
+        ("a.c", b"abc"),
+        (r"\*", b"x"),
+        ("EHLO *", b"EHLO"),
+        ("MAIL FROM:<*>", b"MAIL FROM:<a@b>\nRCPT TO:<c@d>"),
+        ("MAIL FROM:<*>", b"MAIL FROM:<a@b>\rRCPT TO:<c@d>"),
+        ("MAIL FROM:<*>", b"MAIL FROM:<a@b\0>"),
+        ("*", b"\n"),
+        ("...", b"NOOP\nQUIT"),
+    ],
 )
 def test_lines_that_are_not(expected: str, said: bytes) -> None:
     with pytest.raises(TranscriptError):
@@ -105,8 +121,9 @@ def test_any_lines_up_to_one() -> None:
     peer.write(b"Subject: x\r\n..\r\n")
     assert peer.heard == b"Subject: x\r\n..\r\n"
     peer.write(b".\r")
-    peer.write(b"\nQUIT\r\n")
+    peer.write(b"\n")
     assert peer.read() == b"250 Ok\r\n"
+    peer.write(b"QUIT\r\n")
     assert peer.read() == b""
     peer.finish()
 
@@ -129,7 +146,9 @@ def test_cut_and_delay() -> None:
 
 @pytest.mark.parametrize("line", ["X: 220 hi", "220 hi", "S:220", "<wait>", "<stop>", "C**: x"])
 def test_a_line_that_is_none_is_told(line: str) -> None:
-    with pytest.raises(ValueError, match="line 2 of the transcript is none: "):
+    with pytest.raises(
+        ValueError, match=r"^line 2 of the transcript is '.*', and none of .*<wait 5>"
+    ):
         ScriptedPeer(f"S: 220 hi\n{line}")
 
 
@@ -138,6 +157,7 @@ def test_a_line_that_is_none_is_told(line: str) -> None:
 
 def test_a_wrong_line_shows_what_was_to_come_and_where() -> None:
     peer = ScriptedPeer("S: 220 hi\nC: EHLO *\nS: 250 x")
+    assert peer.read() == b"220 hi\r\n"
     with pytest.raises(TranscriptError) as caught:
         peer.write(b"HELO client.example\r\n")
     assert str(caught.value) == (
@@ -150,10 +170,76 @@ def test_who_waits_out_of_turn_is_told() -> None:
     peer = ScriptedPeer("S: 220 hi\nC: EHLO *\nS: 250 x")
     assert peer.read() == b"220 hi\r\n"
     peer.write(b"EHLO client.example\r")
+    behind = r"behind b'EHLO client.example\\r', without CRLF, in line 2"
+    with pytest.raises(TranscriptError, match=f"the client waits {behind}"):
+        peer.read()
+    with pytest.raises(TranscriptError, match=f"the client has not come so far {behind}"):
+        peer.finish()
+
+
+def test_who_waits_with_nothing_said_is_told() -> None:
+    peer = ScriptedPeer("S: 220 hi\nC: EHLO *\nS: 250 x")
+    peer.read()
     with pytest.raises(TranscriptError, match="the client waits, in line 2"):
         peer.read()
     with pytest.raises(TranscriptError, match="the client has not come so far, in line 2"):
         peer.finish()
+
+
+def test_lines_are_counted_as_they_are_shown() -> None:
+    peer = ScriptedPeer("\n\n  # EHLO\n\n  S: 220 hi\n  C: EHLO *\n\n")
+    peer.read()
+    with pytest.raises(TranscriptError) as caught:
+        peer.write(b"QUIT\r\n")
+    first, *shown = str(caught.value).split("\n")
+    assert "in line 4" in first
+    assert shown == ["    # EHLO", "    ", "    S: 220 hi", ">>> C: EHLO *"]
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "what"),
+    [
+        (lambda peer: peer(3), TypeError, "transcript is text, as str, not 3"),
+        (lambda peer: peer("", plays="C"), TypeError, "plays is Side.CLIENT or .*, not 'C'"),
+        (lambda peer: peer("", tls=True), TypeError, "tls is a callable .*, not True"),
+        (lambda peer: peer("", cut=3), TypeError, r"cut is a callable, as in_pieces\(3\), not 3"),
+        (lambda peer: peer("", delay=-1), ValueError, "delay is a number from 0 up, not -1"),
+        (lambda peer: peer("", delay="1"), TypeError, "delay is a number from 0 up, not '1'"),
+        (lambda peer: peer("", delay=inf), ValueError, "delay is a number from 0 up, not inf"),
+        (lambda peer: peer("", faults=[(1, "drop")]), TypeError, "fault is a Fault, .* not 'drop'"),
+        (
+            lambda peer: peer("").with_fault(after=5, fault="drop"),
+            TypeError,
+            "fault is a Fault, as Fault.DROP, not 'drop'",
+        ),
+        (
+            lambda peer: peer("").with_fault(after=-5, fault=Fault.DROP),
+            ValueError,
+            "after is a number from 0 up, not -5",
+        ),
+        (
+            lambda peer: peer("").with_fault(after=1.5, fault=Fault.DROP),
+            TypeError,
+            "after is a number of octets, as int, not 1.5",
+        ),
+    ],
+)
+def test_what_is_no_such_thing_is_told(
+    make: Callable[[Callable[..., ScriptedPeer]], object], error: type[Exception], what: str
+) -> None:
+    with pytest.raises(error, match=f"^{what}$"):
+        make(ScriptedPeer)
+
+
+def test_faults_everywhere_tells_at_once_what_is_no_such_thing() -> None:
+    everywhere: Callable[..., object] = faults_everywhere
+    for faults in ("drop", ["drop"], [Fault.DROP, "drop"]):
+        with pytest.raises(TypeError, match="^fault is a Fault, as Fault.DROP, not '"):
+            everywhere("S: 1", faults=faults)
+    with pytest.raises(TypeError, match="^plays is "):
+        everywhere("S: 1", plays="C")
+    with pytest.raises(ValueError, match="^line 1 of the transcript is '<foo>'"):
+        everywhere("<foo>")
 
 
 def test_the_server_is_named_where_the_client_is_played() -> None:
@@ -180,6 +266,119 @@ def test_who_has_hung_up_says_and_hears_nothing() -> None:
         peer.read()
 
 
+# --- Turns -----------------------------------------------------------------------------------
+
+ONE_BY_ONE = """
+    S: 220 hi
+    C: EHLO *
+    S: 250-x
+    S: 250 y
+    C: DATA
+    S: 354 Go ahead
+    C: x
+    C: .
+    S: 250 Delivered
+    C: QUIT
+    S: 221 Goodbye
+"""
+SAYS = {
+    side: [
+        f"{line[3:]}\r\n".encode()
+        for line in map(str.strip, ONE_BY_ONE.splitlines())
+        if line.startswith(f"{side.value}:")
+    ]
+    for side in Side
+}
+
+
+def read_all(peer: ScriptedPeer) -> bytes:
+    octets = b""
+    while peer.arrives < inf:
+        peer.clock.reach(peer.arrives)
+        if not (piece := peer.read()):
+            break
+        octets += piece
+    return octets
+
+
+@pytest.mark.parametrize("cut", [whole, octet_by_octet])
+def test_the_client_may_take_its_turn_in_pieces(cut: Cut) -> None:
+    peer = ScriptedPeer(ONE_BY_ONE, cut=cut)
+    for line in SAYS[Side.CLIENT]:
+        read_all(peer)
+        for octet in line:
+            peer.write(bytes([octet]))
+    assert read_all(peer) == b"221 Goodbye\r\n"
+    peer.finish()
+
+
+@pytest.mark.parametrize("size", range(2, 6))
+@pytest.mark.parametrize("plays", Side)
+def test_who_says_lines_of_two_turns_at_once_is_told(plays: Side, size: int) -> None:
+    other = Side.SERVER if plays is Side.CLIENT else Side.CLIENT
+    peer = ScriptedPeer(ONE_BY_ONE, plays=plays)
+    read_all(peer)
+    with pytest.raises(TranscriptError, match=f"says {SAYS[other][1][:-2]!r} out of turn"):
+        peer.write(b"".join(SAYS[other][:size]))
+    with pytest.raises(TranscriptError):
+        peer.finish()
+
+
+def test_half_a_line_is_said_out_of_turn_too() -> None:
+    peer = ScriptedPeer("C: EHLO *\nS: 250 x\nC: QUIT")
+    with pytest.raises(TranscriptError) as caught:
+        peer.write(b"EHLO client.example\r\nQU")
+    assert str(caught.value) == (
+        "the client says b'QU' out of turn, in line 2 of the transcript, "
+        "where this was to come:\n    C: EHLO *\n>>> S: 250 x\n    C: QUIT"
+    )
+
+
+def test_a_client_that_speaks_before_the_greeting_is_told() -> None:
+    peer = ScriptedPeer("S: 220 hi\nC: EHLO *\nS: 250 x")
+    with pytest.raises(TranscriptError) as caught:
+        peer.write(b"EHLO client.example\r\n")
+    assert str(caught.value) == (
+        "the client says b'EHLO client.example' before it has read all that it was told, "
+        "in line 2 of the transcript, where this was to come:\n"
+        "    S: 220 hi\n>>> C: EHLO *\n    S: 250 x"
+    )
+    assert peer.heard == b"EHLO client.example\r\n"
+    read_all(peer)
+    with pytest.raises(TranscriptError, match="has not come so far"):
+        peer.finish()
+
+
+@pytest.mark.parametrize("unread", range(1, len(b"220 hi\r\n")))
+def test_a_client_reads_a_reply_to_its_end(unread: int) -> None:
+    peer = ScriptedPeer("S: 220 hi\nC: EHLO *\nC: NOOP\nS: 250 x")
+    peer.read(unread)
+    with pytest.raises(TranscriptError, match="before it has read all"):
+        peer.write(b"EHLO")
+
+
+def test_a_server_may_answer_before_it_has_read_the_next_command() -> None:
+    transcript = "S: 220\nC: RSET\nC: NOOP\nS: 250 *\nS: 250 *\nC: QUIT\nS: 221 *"
+    peer = ScriptedPeer(transcript, plays=Side.CLIENT)
+    peer.write(b"220\r\n")
+    for command in (b"RSET\r\n", b"NOOP\r\n"):
+        assert peer.read() == command
+        peer.write(b"250 Ok\r\n")
+    assert peer.read() == b"QUIT\r\n"
+    peer.write(b"221 Goodbye\r\n")
+    peer.finish()
+
+
+@pytest.mark.parametrize("taken", range(len(b"x\r\n.\r\n")))
+def test_a_server_that_acknowledges_what_it_has_not_read_is_told(taken: int) -> None:
+    peer = ScriptedPeer("S: 354 *\nC: x\nC: .\nS: 250 *", plays=Side.CLIENT, cut=octet_by_octet)
+    peer.write(b"354 Go ahead\r\n")
+    for _ in range(taken):
+        peer.read()
+    with pytest.raises(TranscriptError, match="says b'250 Delivered' before .* in line 4"):
+        peer.write(b"250 Delivered\r\n")
+
+
 # --- Faults ----------------------------------------------------------------------------------
 
 
@@ -188,8 +387,8 @@ def test_a_fault_by_its_place() -> None:
     assert repr(peer) == "<ScriptedPeer: drop after 3 octets>"
     assert peer.read() == b"220"
     assert peer.read() == b""
-    peer.write(b"is not heard any more")
-    assert not peer.heard
+    peer.write(b"is heard all the same")
+    assert peer.heard == b"is heard all the same"
     peer.finish()
 
 
@@ -230,6 +429,26 @@ def test_a_reset_breaks_writes_and_a_stall_holds_them() -> None:
     with pytest.raises(BlockingIOError):
         peer.write(b"?")
     assert peer.read() is None
+
+
+@pytest.mark.parametrize("fault", Fault)
+def test_what_is_said_behind_a_fault_is_heard_where_anybody_listens(fault: Fault) -> None:
+    deaf = fault in (Fault.RESET, Fault.STALL)
+    peer = ScriptedPeer(f"C: NOOP\n<wait 1>\n<{fault.value}>\nC: NOOP\nS: 250 Ok")
+    peer.write(b"NOOP\r\n")
+    peer.write(b"NOOP\r\n")
+    assert peer.heard == b"NOOP\r\n" * (1 if deaf else 2)
+
+
+def test_no_message_is_said_unheard() -> None:
+    """A client that says it all, whatever comes, cannot claim that nothing was delivered."""
+    unheard = [Fault.RESET, Fault.STALL]
+    faults = [fault for fault in Fault if fault not in unheard]
+    for peer in faults_everywhere(ONE_BY_ONE, faults=faults):
+        for line in SAYS[Side.CLIENT]:
+            read_all(peer)
+            peer.write(line)
+        assert b"\r\nx\r\n.\r\n" in peer.heard
 
 
 def test_every_fault_at_every_point() -> None:
@@ -375,6 +594,43 @@ def test_clear_text_behind_the_mark_is_told() -> None:
     peer = ScriptedPeer("C: STARTTLS\n<tls>", tls=Shift)
     with pytest.raises(TranscriptError, match="the client says b'NOOP.*line 2"):
         peer.write(b"STARTTLS\r\nNOOP\r\n")
+
+
+def test_a_client_that_begins_tls_before_it_may_is_told() -> None:
+    peer = ScriptedPeer("C: STARTTLS\nS: 220 Go ahead\n<tls>\nC: NOOP", tls=Shift)
+    peer.write(b"STARTTLS\r\n")
+    with pytest.raises(TranscriptError, match="begins TLS before it has read all.* line 3"):
+        peer.write(b"hello")
+
+
+def test_a_client_that_closes_tls_before_the_greeting_says_nothing() -> None:
+    peer = ScriptedPeer("<tls>\nS: 220 hi\nC: QUIT", tls=Shift)
+    peer.write(b"hello")
+    peer.write(b"\0")
+    assert not peer.heard
+
+
+@pytest.mark.parametrize(
+    ("said", "where"), [("S: 220 hi\nC: NOOP", "line 2"), ("C: QUIT\nS: 221 bye", "line 3")]
+)
+def test_out_of_turn_under_tls(said: str, where: str) -> None:
+    peer = ScriptedPeer(f"<tls>\n{said}", tls=Shift)
+    layer = Shift()
+    layer.receive_data(b"hello")
+    assert layer.handshake()
+    with pytest.raises(TranscriptError, match=f"says b'NOOP' out of turn, in {where}"):
+        peer.write(layer.encrypt(b"QUIT\r\nNOOP\r\n"[0 if "QUIT" in said else 6 :]))
+
+
+def test_behind_a_fault_tls_is_heard_in_clear_and_its_end_ends_nothing() -> None:
+    peer = ScriptedPeer("<tls>\n<silence>", tls=Shift)
+    peer.write(b"hello")
+    assert peer.read() == b"hello"
+    peer.write(Shift(hello=b"").encrypt(b"NOOP\r\n"))
+    assert peer.heard == b"NOOP\r\n"
+    peer.write(b"alert")
+    assert peer.arrives == inf
+    assert peer.heard == b"NOOP\r\n"
 
 
 def test_a_handshake_that_fails_ends_the_stream() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import smtplib
+import socket
 from math import inf
 from typing import Protocol
 
@@ -25,6 +27,7 @@ from smtp_proto.testing import (
     StuckError,
     TranscriptError,
     faults_everywhere,
+    octet_by_octet,
 )
 from tests.testing.transcripts import CONTENT, DELIVERY, ENVELOPE
 
@@ -148,6 +151,64 @@ def test_a_wait_without_a_timeout_that_nothing_ends_is_told() -> None:
         SocketLike(ScriptedPeer("<stall>")).send(b"?")
 
 
+def test_it_is_used_as_blocking_clients_use_a_socket() -> None:
+    link = Link(Clock())
+    link.to_client.cut = octet_by_octet
+    with SocketLike(link.client) as stream:
+        stream.sendall(b"all")
+        link.server.write(b"one\r\ntwo\r\n" + b"x" * 10_000)
+        link.server.close_write()
+        with stream.makefile("rb") as file:
+            assert file.readline() == b"one\r\n"
+            assert file.readline() == b"two\r\n"
+            assert file.read() == b"x" * 10_000
+            assert file.readline() == b""
+        stream.sendall(b" of it")
+    assert link.server.read() == b"all"
+    assert link.server.read() == b" of it"
+    assert link.server.read() == b""
+
+
+def test_shut_down_nothing_comes_and_nothing_goes() -> None:
+    link = Link(Clock())
+    link.server.write(b"too late")
+    stream = SocketLike(link.client)
+    stream.shutdown(socket.SHUT_RDWR)
+    assert stream.recv(100) == b""
+    with pytest.raises(ConnectionError):
+        stream.sendall(b"?")
+    stream.close()
+    assert link.server.read() == b""
+
+
+def test_what_it_cannot_do_as_a_socket_is_told() -> None:
+    stream = SocketLike(Link(Clock()).client)
+    with pytest.raises(ValueError, match="^how is SHUT_RDWR, which is 2, not 1$"):
+        stream.shutdown(socket.SHUT_WR)
+    with pytest.raises(ValueError, match="^mode is \"rb\", not 'r'$"):
+        stream.makefile("r")
+
+
+def test_smtplib_takes_it_for_a_socket() -> None:
+    class Client(smtplib.SMTP):
+        def _get_socket(self, *_: object) -> SocketLike:
+            return SocketLike(peer)
+
+    peer = ScriptedPeer(
+        """
+        S: 220 mail.example.org ESMTP
+        C: ehlo client.example
+        S: 250 mail.example.org
+        C: quit
+        S: 221 Goodbye
+        """
+    )
+    client = Client("mail.example.org", local_hostname="client.example")
+    client.ehlo()
+    client.quit()
+    peer.finish()
+
+
 # --- asyncio's -------------------------------------------------------------------------------
 
 
@@ -156,15 +217,26 @@ def test_delays_are_waited_for_by_the_loop() -> None:
         peer = ScriptedPeer("S: 1\n<wait 0.01>\nS: 2\nC: x\n<wait 0.01>\nS: 3")
         reader, writer = asyncio_streams(peer)
         assert await reader.readline() == b"1\r\n"
-        writer.write(b"x\r\n")
         assert peer.arrives == 0.01
         assert await reader.read(100) == b"2\r\n"
+        writer.write(b"x\r\n")
         assert await reader.read() == b"3\r\n"
         assert peer.clock.now >= 0.02
         writer.close()
         assert writer.is_closing()
         await writer.wait_closed()
         writer.write(b"is lost")
+
+    asyncio.run(main())
+
+
+def test_who_does_not_wait_for_what_comes_later_is_told() -> None:
+    async def main() -> None:
+        peer = ScriptedPeer("S: 220 hi\nC: EHLO *\nS: 250 x", delay=0.01)
+        _, writer = asyncio_streams(peer)
+        with pytest.raises(TranscriptError, match="before it has read all"):
+            writer.write(b"EHLO client.example\r\n")
+        writer.close()
 
     asyncio.run(main())
 

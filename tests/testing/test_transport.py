@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from smtp_adapters.testing import check_transport
@@ -90,6 +92,30 @@ def test_what_is_left_open_by_a_cancellation_is_named() -> None:
     )
     with pytest.raises(TransportError, match=r"^cancellation: a flow that is .*; but the stream"):
         report.raise_for_findings()
+
+
+async def _coroutine(flow: Flow[str]) -> str:
+    raise AssertionError(flow)
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        ({"carry_out": None}, "carry_out is a callable, not None"),
+        ({"carry_out": _coroutine}, "carry_out is a coroutine function: wrap it, .*"),
+        ({"cancel": 5}, "cancel is a callable, or None, not an? int"),
+        ({"cancel": _coroutine}, "cancel is a coroutine function: wrap it, .*"),
+        ({"patience": "5"}, "patience is seconds as a number, not a str"),
+    ],
+)
+def test_what_is_no_transport_is_told_before_anything_is_tried(
+    given: dict[str, object], what: str
+) -> None:
+    tried: list[Flow[str]] = []
+    check: Callable[..., Report] = check_transport
+    with pytest.raises(TypeError, match=f"^{what}$"):
+        check(**{"carry_out": tried.append, **given})
+    assert not tried
 
 
 def test_a_report_without_findings_raises_nothing() -> None:

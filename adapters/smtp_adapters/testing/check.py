@@ -15,6 +15,7 @@ from threading import Thread
 from time import sleep
 from typing import assert_never
 
+from smtp_adapters.values import CALLABLE, Takes, check_types
 from smtp_proto.flow import Flow
 from smtp_proto.testing.transport import (
     CANCELLATION,
@@ -31,6 +32,11 @@ from smtp_proto.testing.transport import (
     Say,
 )
 
+_PARAMETERS = {
+    "carry_out": CALLABLE,
+    "cancel": CALLABLE.or_none,
+    "patience": Takes("seconds as a number", (int, float)),
+}
 _HOST = "127.0.0.1"
 _RECEIVE = 65_536  # octets taken from the socket at a time
 _RESET_TAKES = 1.0  # seconds until a reset has been noticed
@@ -52,11 +58,15 @@ def check_transport(
 
     `patience`: seconds for what ought to happen at once. All `cases` take less than ten seconds,
     but longer with a transport that hangs.
+
+    Raises TypeError for what a parameter does not take, before anything is tried.
     """
-    if iscoroutinefunction(carry_out):
-        raise TypeError(
-            "carry_out is a coroutine function: wrap it, as lambda flow: trio.run(carry_out, flow)"
-        )
+    check_types(_PARAMETERS, locals())
+    for name, function in {"carry_out": carry_out, "cancel": cancel}.items():
+        if iscoroutinefunction(function):
+            raise TypeError(
+                f"{name} is a coroutine function: wrap it, as lambda flow: trio.run({name}, flow)"
+            )
     chosen = CASES if cases is None else cases
     findings = [_try(case, carry_out, patience) for case in chosen]
     if cancel is not None:

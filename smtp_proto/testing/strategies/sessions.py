@@ -4,7 +4,7 @@ Knows what is legal when: the engine is the judge. Must not know whose server or
 
 Subclass a machine, say how octets get to yours and back, and run its `TestCase`. What breaks the
 protocol is raised as SessionError or RemoteProtocolError, and hypothesis shows the shortest
-session that does.
+session that does. It does not look for what else in that session could vary: see `_Machine`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+from hypothesis import Phase, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -31,6 +32,7 @@ from smtp_proto.engine import (
     legal,
     move_of,
 )
+from smtp_proto.engine.trace import Speaker, command_line
 from smtp_proto.testing.strategies.octets import splits
 from smtp_proto.testing.strategies.values import (
     commands,
@@ -59,6 +61,7 @@ from smtp_proto.wire import (
     ReplyReader,
     Rset,
     Vrfy,
+    escaped,
 )
 
 
@@ -75,10 +78,20 @@ class _Machine(RuleBasedStateMachine):
     """How the octets of a session go to and fro. Override these three, and perhaps `disconnect`.
 
     A ConnectionError means that what is under test has ended the connection.
+
+    `TestCase.settings` are hypothesis' own, without the phase that explains: that phase varies each
+    octet of the session that fails, for minutes. Assign to it, or begin settings of your own with
+    it, as in `settings(OurServer.TestCase.settings, max_examples=1000)`.
     """
 
     protocol = Protocol.SMTP
     """What the other side speaks."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        usual = cls.TestCase.settings
+        phases = [phase for phase in usual.phases if phase is not Phase.explain]
+        cls.TestCase.settings = settings(usual, phases=phases)
 
     def connect(self) -> None:
         """Begin a session on a fresh connection."""
@@ -127,7 +140,7 @@ class ClientMachine(_Machine):
     def _begin(self) -> None:
         self.connect()
         self.engine = ClientConnection(protocol=self.protocol)
-        self._hear(1)
+        self._hear(["the connection"])
 
     # --- What is said ------------------------------------------------------------------------
 
@@ -156,7 +169,7 @@ class ClientMachine(_Machine):
         if self.engine.state is State.DATA:
             encoded = self.engine.send_content(octets) + self.engine.end_content()
             self._send_in_pieces(data, encoded)
-            self._hear(self.engine.outstanding)
+            self._hear(["the content"] * self.engine.outstanding)
 
     @precondition(lambda self: self._may_command())
     @rule(data=st.data())
@@ -165,10 +178,11 @@ class ClientMachine(_Machine):
         kinds = [kind for kind in _IN_ORDER if self._out_of_order(kind)]
         command = data.draw(_command(data.draw(st.sampled_from(kinds))), label="command")
         self._send_in_pieces(data, command.encode())
-        reply = self._hear_one()
+        line = command_line(command)
+        reply = self._hear_one(line)
         _require(
             reply.transient or reply.permanent,
-            f"{command} was answered by {reply} in the state {self.engine.state.name}",
+            f"{line} was answered by {reply} in the state {self.engine.state.name}",
         )
 
     @precondition(lambda self: self._may_command())
@@ -176,14 +190,14 @@ class ClientMachine(_Machine):
     def say_too_much(self, data: st.DataObject, length: int) -> None:
         """A line that is too long: one reply, whatever it says. RFC 5321 4.5.3.1.4"""
         self._send_in_pieces(data, b"NOOP " + b"x" * length + b"\r\n")
-        self._hear_one()
+        self._hear_one(f"NOOP and {length} octets")
 
     @precondition(lambda self: self.engine.can_send(Quit()))
     @rule()
     def quit(self) -> None:
         """QUIT, behind which there is nothing but the end."""
         self.send(self.engine.send(Quit()))
-        self._hear_one(last=True)
+        self._hear_one("QUIT", last=True)
         said = self._receive()
         _require(not said, f"behind the reply to QUIT the server says {said!r}")
 
@@ -209,42 +223,47 @@ class ClientMachine(_Machine):
     def _ask(self, data: st.DataObject, asked: list[Command]) -> None:
         octets = b"".join(map(self.engine.send, asked))
         self._send_in_pieces(data, octets)
-        for event in self._hear(len(asked)):
+        lines = [command_line(command) for command in asked]
+        for line, event in zip(lines, self._hear(lines), strict=False):  # 421 may end it
             _require(
                 event.reply.code != 503 or len(asked) > 1,
-                f"{event.command} is legal in this state, and answered by {event.reply}",
+                f"{line} is legal in this state, and answered by {event.reply}",
             )
 
-    def _hear(self, count: int) -> list[ReplyReceived]:
-        """Hear so many replies and no more, unless the last one ends the session."""
+    def _hear(self, asked: Sequence[str]) -> list[ReplyReceived]:
+        """Hear a reply to each and no more, unless the last one ends the session."""
         heard: list[ReplyReceived] = []
-        while len(heard) < count and not self.engine.finished:
+        while len(heard) < len(asked) and not self.engine.finished:
             event = self.engine.next_event()
             if isinstance(event, ReplyReceived):
                 heard.append(event)
             else:
-                self.engine.receive_data(self._receive_some())
+                self.engine.receive_data(self._receive_some(asked[len(heard) :]))
         if not self.engine.finished:
             self.engine.next_event()  # raises if there is more: nothing has asked for it
         return heard
 
-    def _hear_one(self, *, last: bool = False) -> Reply:
+    def _hear_one(self, asked: str, *, last: bool = False) -> Reply:
         """Hear one reply and no more. The engine hears of it only if it is the `last`, or 421."""
         buffer = ReceiveBuffer()
         reader = ReplyReader(Limits())
         octets = b""
         while (reply := reader.read(buffer)) is None:
-            octets += (received := self._receive_some())
+            octets += (received := self._receive_some([asked]))
             buffer.feed(received)
         _require(not len(buffer), f"one command, and more than one reply: {octets!r}")
         if last or reply.code == 421:
             self.engine.receive_data(octets)
-            self._hear(1)
+            self._hear([asked])
         return reply
 
-    def _receive_some(self) -> bytes:
+    def _receive_some(self, unanswered: Sequence[str]) -> bytes:
         octets = self._receive()
-        _require(octets, f"the server hung up in the state {self.engine.state.name}")
+        _require(
+            octets,
+            f"the server hung up in the state {self.engine.state.name}, "
+            f"and did not answer {', '.join(unanswered)}",
+        )
         return octets
 
 
@@ -300,9 +319,11 @@ class ServerMachine(_Machine):
 
     def _begin(self) -> None:
         self.connect()
-        self.engine = ServerConnection(protocol=self.protocol)
+        self.engine = ServerConnection(protocol=self.protocol, trace=self._trace)
         self._event: ServerEvent | None = None  # None: the greeting is due
         self._ended = False
+        self._heard = b""
+        self._traced = ""  # the last line of the client, as a trace shows it
 
     @rule(data=st.data(), temper=st.sampled_from([2, 2, 2, 2, 4, 5, 421]))
     def answer(self, data: st.DataObject, temper: int) -> None:
@@ -356,16 +377,38 @@ class ServerMachine(_Machine):
             return  # LMTP: another reply to the same
         _require(
             in_flight or not isinstance(event, CommandRefused),
-            f"the client said what is not legal in the state {self.engine.state.name}: {event}",
+            f"the client said what is not legal in the state {self.engine.state.name}: "
+            f"{self._last_line()}",
         )
         _require(
             not self.engine.unread or self.engine.capabilities.pipelining,
-            f"the client has not waited for the reply to {event}",
+            f"the client has not waited for the reply to {self._last_line()}",
         )
         self._event = event
 
     def _hear(self, octets: bytes) -> None:
+        self._heard += octets
         if octets:
             self.engine.receive_data(octets)
         else:
             self.engine.receive_eof()
+
+    def _trace(self, speaker: Speaker, line: str) -> None:
+        if speaker is Speaker.CLIENT:
+            self._traced = line
+            note(f"the client says {line}")
+
+    def _last_line(self) -> str:
+        """What may be shown of the line that the engine has read last.
+
+        A trace hides each line that is no command. Where the fault lies in what stands behind the
+        verb, there is no secret in it.
+        """
+        read = self._heard[: len(self._heard) - self.engine.unread]
+        line = read.removesuffix(b"\n").removesuffix(b"\r").rpartition(b"\n")[2]
+        if line.partition(b" ")[0].upper() in _VERBS_WITHOUT_SECRETS:
+            return escaped(line.decode("utf-8", "surrogateescape"))
+        return self._traced
+
+
+_VERBS_WITHOUT_SECRETS = (b"EHLO", b"HELO", b"LHLO", b"MAIL", b"RCPT", b"DATA", b"BDAT", b"RSET")
