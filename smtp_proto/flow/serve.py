@@ -215,6 +215,9 @@ class _Conversation:
             # Whatever has ended it: RSET, EHLO, a refusal.
             if self._transactions.under_way and engine.state in _WITHOUT_TRANSACTION:
                 yield from self._transactions.give_up()
+            # However much has come at once, the next action is near: others want their turn.
+            if self._link.full:
+                yield from self._link.flush(self._waiting())
 
     # --- Waiting -----------------------------------------------------------------------------
 

@@ -12,6 +12,8 @@ from smtp_proto.flow.link import Link
 from smtp_proto.flow.tls import TLSInfo, TLSLayer
 from smtp_proto.wire.buffer import Octets
 
+_FULL = 4_096  # octets of replies that wait, or a bit more
+
 
 class StreamEnded(Exception):
     """Nobody is there any more: nothing can be sent, nothing will come."""
@@ -32,7 +34,7 @@ class ServerLink:
     def __init__(self) -> None:
         self._link = Link()
         self._layer: TLSLayer | None = None
-        self._unsent: list[bytes] = []
+        self._unsent = bytearray()
 
     @property
     def tls(self) -> TLSInfo | None:
@@ -41,7 +43,12 @@ class ServerLink:
 
     def write(self, data: bytes) -> None:
         """Keep octets to be sent together with others. RFC 2920 3.2"""
-        self._unsent.append(data)
+        self._unsent += data
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits that it is to be flushed, whatever else there is to do."""
+        return len(self._unsent) >= _FULL
 
     def flush(self, timer: Timer) -> Steps[None]:
         """Send what waits."""
@@ -88,7 +95,7 @@ class ServerLink:
             pass
 
     def _take_unsent(self) -> Octets:
-        data = b"".join(self._unsent)
+        data = bytes(self._unsent)
         self._unsent.clear()
         return self._link.encrypt(data) if data else data
 

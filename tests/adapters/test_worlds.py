@@ -21,6 +21,7 @@ from smtp_adapters import socket as in_socket
 from smtp_adapters import trio as in_trio
 from smtp_adapters.asyncio import loop as loop_in_asyncio
 from smtp_adapters.asyncio import stream as stream_in_asyncio
+from smtp_adapters.journal import TraceLine
 from smtp_adapters.socket import loop as loop_in_socket
 from smtp_adapters.socket import stream as stream_in_socket
 from smtp_adapters.trio import loop as loop_in_trio
@@ -194,6 +195,29 @@ async def test_one_alarm_watches_over_all_waits() -> None:
             await stream.receive(now() + SHORT)
         await stream.close()
         assert alarm() is None
+
+
+# --- being fair ----------------------------------------------------------------------------------
+
+
+@in_the_world_of(ASYNCIO, TRIO)
+@pytest.mark.parametrize("command", ["NOOP", "RSET"])  # the replies to RSET wait for each other
+async def test_others_get_their_turn_while_a_client_floods(world: World, command: str) -> None:
+    def count(line: TraceLine) -> None:
+        answers[0] += line.text.startswith("250")
+
+    answers, turns = [0], [0]
+    async with world.server(Handler(), trace=count) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(f"{command}\r\n".encode() * 5000)  # all of it is there at once
+            client.setblocking(False)
+            while answers[0] < 5000:
+                before = answers[0]
+                await world.checkpoint()
+                with suppress(BlockingIOError):
+                    client.recv(FLOOD)
+                turns.append(answers[0] - before)
+    assert max(turns) < 1000
 
 
 # --- being stopped -------------------------------------------------------------------------------

@@ -318,6 +318,17 @@ def test_fifty_pipelined_recipients_cost_one_send() -> None:
     assert client.said.count(b"\r\n") == 52
 
 
+@pytest.mark.parametrize(
+    "command", [b"RSET\r\n", b"RCPT TO:<user@example.org>\r\n", b"BDAT 0\r\n", b"BDAT 1\r\nx"]
+)
+def test_however_much_comes_at_once_the_next_send_is_near(command: bytes) -> None:
+    client = ready()
+    client.flow.receive_data(TRANSACTION + command * 10_000)
+    client.action = client._next()
+    assert max(map(len, client.sends)) < 4_200
+    assert client.said.count(b"\r\n") == TRANSACTION.count(b"\r\n") + 10_000
+
+
 def test_the_end_of_content_and_the_next_group_cost_one_send() -> None:
     client = ready()
     client.say(TRANSACTION + b"DATA\r\n")

@@ -18,7 +18,7 @@ from smtp_proto.wire import Octets
 
 RECEIVE = 65_536  # octets taken from the socket at a time
 _HELD = 262_144  # octets that wait for us before reading pauses
-_LARGE = 65_536  # octets in a Send before which others get their turn
+_TURN = 4_096  # octets that may be sent before others get their turn
 
 
 class Stream(asyncio.BufferedProtocol):
@@ -46,6 +46,7 @@ class Stream(asyncio.BufferedProtocol):
         self._waiter: asyncio.Future[None] | None = None
         self._reading_paused = False
         self._writing_paused = False
+        self._sent = 0  # octets since others had their turn
 
     async def connect(self, action: Connect) -> str | None:
         """Open a connection to where the action says; returns the IP address of our end."""
@@ -63,11 +64,13 @@ class Stream(asyncio.BufferedProtocol):
 
     async def send(self, data: Octets, deadline: float) -> None:
         """Write all of `data`."""
-        if len(data) >= _LARGE:
+        if self._sent >= _TURN:
+            self._sent = 0
             await asyncio.sleep(0)  # others get their turn, and what the peer says is heard
         transport = self._transport
         if transport is None or self._gone.is_set():
             raise self._error or closed_here()
+        self._sent += len(data)
         transport.write(data)
         while self._writing_paused and not self._gone.is_set():
             await self._wait(deadline)
@@ -109,6 +112,7 @@ class Stream(asyncio.BufferedProtocol):
         loop = asyncio.get_running_loop()
         if loop.time() >= deadline:
             raise TimeIsUp
+        self._sent = 0
         self._deadline = deadline
         if deadline < (inf if self._alarm is None else self._alarm.when()):
             self._set_alarm(loop)

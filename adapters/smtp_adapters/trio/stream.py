@@ -16,19 +16,20 @@ from smtp_proto.flow import Connect
 from smtp_proto.wire import Octets
 
 RECEIVE = 65_536  # octets taken from the socket at a time
-_LARGE = 65_536  # octets in a Send before which others get their turn
+_TURN = 4_096  # octets that may be sent before others get their turn
 
 
 class Stream:
     """A connection, on a plain socket that does not block: trio's own pause where none is due.
 
-    Others get their turn whenever we wait for octets, and before each large piece that we send.
+    Others get their turn whenever we wait for octets, and whenever we have sent many.
     """
 
-    __slots__ = ("_socket", "gone")
+    __slots__ = ("_sent", "_socket", "gone")
 
     def __init__(self, connection: socket.socket | None = None) -> None:
         self._socket = connection
+        self._sent = 0  # octets since others had their turn
         self.gone = trio.Event()
 
     @property
@@ -46,9 +47,11 @@ class Stream:
 
     async def send(self, data: Octets) -> None:
         """Write all of `data`."""
-        if len(data) >= _LARGE:
+        if self._sent >= _TURN:
+            self._sent = 0
             await trio.lowlevel.checkpoint()
         connection = self._connection()
+        self._sent += len(data)
         rest = memoryview(data)
         while rest:
             try:
@@ -59,6 +62,7 @@ class Stream:
     async def receive(self) -> bytes:
         """Wait for octets; b"": the peer has ended the stream."""
         connection = self._connection()
+        self._sent = 0
         while True:
             await trio.lowlevel.wait_readable(connection)
             try:
