@@ -7,11 +7,13 @@ that it has a message. Must not know how the message came.
 import errno
 import itertools
 import os
+import re
 import secrets
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from io import BufferedWriter
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 
@@ -26,6 +28,11 @@ _FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LINKS = {errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 """What a file system says that has no hard links."""
 
+_BLOCK = 65_536  # octets of a message that are looked at together
+
+# message = (fields / obs-fields) [CRLF body].  RFC 5322 3.5, 4.5
+_BEGINS_AS_MESSAGE = re.compile(rb"[!-9;-~]++[ \t]*+:|\r\n")
+
 _FULL = Reply.build(452, "Insufficient system storage", status="4.3.1")
 
 
@@ -33,7 +40,8 @@ class MaildirHandler(Handler):
     """Takes every message for every recipient, and keeps it in one Maildir.
 
     `directory` is made if it is not there. `hostname` is the server's name, as it greets clients
-    with it. Lines in the files end in LF, as mail readers expect them there.
+    with it. Lines in the files end in LF, as mail readers expect them there. Content that begins
+    with no header field is all body: an empty line goes in front of it.
 
     The files are written in the call itself, by plain methods, so that it works in every world;
     each message takes the time that the disk needs to have it for good. Raises OSError if the
@@ -73,13 +81,16 @@ class MaildirHandler(Handler):
         """
         while True:
             identifier = self._identifier()
-            octets = self._trace(session, envelope, identifier).encode() + content
+            trace = self._trace(session, envelope, identifier)
+            # Nothing that a client sends may go on with what we say: a blank would.
+            if not _BEGINS_AS_MESSAGE.match(content):
+                trace += "\r\n"
             # Another file of this name is another message.
             with suppress(FileExistsError):
-                self._keep(identifier, octets.replace(b"\r\n", b"\n"))
+                self._keep(identifier, trace.encode(), content)
                 return identifier
 
-    def _keep(self, identifier: str, octets: bytes) -> None:
+    def _keep(self, identifier: str, trace: bytes, content: bytes) -> None:
         """Write a file into `new`. Raises FileExistsError if there is one of its name."""
         # A name must not be used twice, whatever other programs and hosts deliver here, and has
         # neither of these two characters.
@@ -89,7 +100,8 @@ class MaildirHandler(Handler):
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(octets)
+                _write_lines(file, trace)
+                _write_lines(file, content)
                 file.flush()
                 os.fsync(descriptor)
             _move(temporary, self.directory / "new" / name)
@@ -139,6 +151,17 @@ def _tcp_info(peer: str) -> str:
         return ""
     tag = "IPv6:" if isinstance(address, IPv6Address) else ""
     return f" ([{tag}{address}])"
+
+
+def _write_lines(file: BufferedWriter, octets: bytes) -> None:
+    """Write with LF for each CRLF, and with no other copy of it all."""
+    start = 0
+    while start < len(octets):
+        end = start + _BLOCK
+        if octets[end - 1 : end + 1] == b"\r\n":
+            end += 1
+        file.write(octets[start:end].replace(b"\r\n", b"\n"))
+        start = end
 
 
 def _move(source: Path, target: Path) -> None:

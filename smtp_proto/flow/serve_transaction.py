@@ -7,6 +7,7 @@ Must not know which command is legal now, nor where the content ends: the engine
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from typing import cast
 
 from smtp_proto.engine.table import Protocol
@@ -42,7 +43,8 @@ class Transactions:
         self._session = session
         self._questions = questions
         # Not a list of pieces: each of them may be a single octet.  RFC 3030 2
-        self._content = bytearray()
+        # Not a bytearray: to make octets of that, all of them are copied.
+        self._content = BytesIO()
         self._refusal: Reply | None = None  # of the content: the handler has failed at a piece
 
     @property
@@ -70,7 +72,7 @@ class Transactions:
     def take(self, data: bytes) -> Steps[None]:
         """Take a piece of the content."""
         if "on_content" not in self._questions:
-            self._content += data
+            self._content.write(data)
         elif self._refusal is None:
             self._refusal = yield from self._questions.tell("on_content", data)
 
@@ -92,10 +94,10 @@ class Transactions:
         """Give the handler the message, and return the replies to it."""
         recipients = self._session.recipients
         envelope = _envelope(self._session)
-        content = bytes(self._content)
+        content = self._content.getvalue()
         size = len(content)
         whom = f"{len(envelope.forward_paths)} recipient(s)"
-        self._content = bytearray()  # not kept a second time while the handler works on it
+        self._content = BytesIO()  # not kept a second time while the handler works on it
         per_recipient = self._protocol is Protocol.LMTP
         count = len(envelope.forward_paths) if per_recipient else 1
         replies = yield from self._questions.replies(count, envelope, content)
@@ -118,7 +120,7 @@ class Transactions:
         self._session.reverse_path = None
         self._session.mail_parameters = NO_MAIL_PARAMETERS
         self._session.recipients = []
-        self._content = bytearray()
+        self._content = BytesIO()
         self._refusal = None
 
 

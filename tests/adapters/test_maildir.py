@@ -1,5 +1,6 @@
 """What a server has taken is in the Maildir: whole, once, and with its trace on top."""
 
+import email
 import errno
 import mailbox
 import os
@@ -77,6 +78,50 @@ def test_a_message_is_kept_as_it_came_below_its_trace(tmp_path: Path) -> None:
     assert str(reply) == f"250 2.0.0 Ok, kept as {match[1]}"
     assert parsedate_to_datetime(match[2]).tzinfo is not None
     assert b"\r" not in octets
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b" (authenticated as the postmaster)\r\nSubject: x\r\n\r\nHello\r\n",
+        b"\t\r\nHello\r\n",
+        b"\x0b\x0c\r\n",
+        b"\n x\r\n",
+        b"\r x\r\n",
+        b"Hello\r\n",
+        b"Hello, this is it: x\r\n",
+        b": x\r\n",
+        b"Gr\xc3\xbc\xc3\x9fe: x\r\n",
+        b"x" * 100_000 + b"\r\n",
+    ],
+)
+def test_nothing_goes_on_with_the_trace(tmp_path: Path, content: bytes) -> None:
+    MaildirHandler(tmp_path, "mx.example.org").on_message(session(), envelope(), content)
+    (octets,) = delivered(tmp_path)
+    assert octets.endswith(b"\n\n" + content.replace(b"\r\n", b"\n"))
+    read = email.message_from_bytes(octets)
+    assert read.keys() == ["Return-Path", "Received"]
+    assert parsedate_to_datetime(read["Received"].rpartition(";")[2]).tzinfo is not None
+
+
+@pytest.mark.parametrize(
+    "content", [b"x:\r\n", b"X-y \t: z\r\n\r\n", b"\r\n x\r\n", b"!~: z\r\n\r\n"]
+)
+def test_nothing_is_added_to_a_message(tmp_path: Path, content: bytes) -> None:
+    MaildirHandler(tmp_path, "mx.example.org").on_message(session(), envelope(), content)
+    (octets,) = delivered(tmp_path)
+    trace, _, rest = octets.partition(content.replace(b"\r\n", b"\n"))
+    assert trace.count(b"\n") == 6
+    assert not trace.endswith(b"\n\n")
+    assert rest == b""
+
+
+@pytest.mark.parametrize("before", range(65_530, 65_540))
+def test_line_ends_are_what_they_are_wherever_they_stand(tmp_path: Path, before: int) -> None:
+    content = b"x:" + b"y" * before + b"\r\n\r\r\n\n\r" + b"z" * 65_536 + b"\r"
+    MaildirHandler(tmp_path, "mx.example.org").on_message(session(), envelope(), content)
+    (octets,) = delivered(tmp_path)
+    assert octets.endswith(b"\nx:" + content[2:].replace(b"\r\n", b"\n"))
 
 
 def test_others_can_read_the_maildir(tmp_path: Path) -> None:
