@@ -75,25 +75,23 @@ def send_mail(data: bytes, flow: SendMailLike = SendMail) -> None:
 
 
 def send_many(data: bytes, many: SendManyLike = SendMany) -> None:
-    """Send four messages, the next before the last is answered. The options are the same."""
+    """Send four messages, the next before the last is answered. The options are the same.
+
+    How many replies that takes depends on when they come: there is no RSET in front of a message
+    where the one before has been answered. So what this server says is right in one cut alone.
+    """
     script = Script.read(data)
     content = b"Subject: x\r\n\r\n.x\n" + b"\0" * ("0" in script.options)
     envelopes = [_PLAIN, _NOBODY, _UTF8 if "u" in script.options else _PLAIN, _PLAIN]
     pieces = "p" in script.options
-    ends: list[bytes | None] = []
     for cut in (whole, *cuts(data)):
         session = _opened_session(script)
         stream = Stream(script.turns, cut)
         outcomes = _send_many(many(session), stream, envelopes, content, pieces=pieces)
         sent = stream.sent.count(b"\r\n.\r\n") + stream.sent.count(b" LAST\r\n")
         assert sum(isinstance(each, SendResult | DeliveryInDoubt) for each in outcomes) <= sent
-        well = len(outcomes) == len(envelopes)
-        results = [each.reply for each in outcomes if isinstance(each, SendResult)]
-        well &= len(results) == len(envelopes)
-        ends.append(b"".join(reply.encode() for reply in results) if well else None)
         if session.usable:
             close(session, stream)
-    assert_same_or_none(ends)
 
 
 def _send_many(

@@ -23,6 +23,7 @@ from smtp_proto.wire import (
     parse_forward_path,
     parse_reverse_path,
 )
+from smtp_proto.wire.errors import kind_of
 from smtp_proto.wire.quick import quick
 
 _REVERSE_PATHS = (Mailbox, NullReversePath)
@@ -41,7 +42,8 @@ class Envelope:
     forward_paths: tuple[ForwardPath, ...]
     mail_parameters: MailParameters = NO_MAIL_PARAMETERS
     rcpt_parameters: Mapping[ForwardPath, RcptParameters] = field(
-        default_factory=dict[ForwardPath, RcptParameters]
+        default_factory=dict[ForwardPath, RcptParameters],
+        hash=False,  # a dict has none
     )
     """Parameters for single recipients; those not named have none."""
     recipients: tuple[str, ...] = field(init=False, repr=False, compare=False)
@@ -115,6 +117,12 @@ class Envelope:
         )
 
 
+def check_envelope(envelope: object) -> None:
+    """Look at what a caller gave. Raises TypeError."""
+    if not isinstance(envelope, Envelope):
+        raise _wrong("envelope", "an Envelope, see Envelope.of()", envelope)
+
+
 def _check_values(reverse_path: object, mail_parameters: object, rcpt_parameters: object) -> None:
     if not isinstance(reverse_path, _REVERSE_PATHS):
         raise _wrong("reverse_path", "a Mailbox or NULL_REVERSE_PATH", reverse_path)
@@ -132,11 +140,11 @@ def _check_texts(sender: object, rcpt_parameters: object) -> None:
 
 
 def _wrong(parameter: str, wanted: str, given: object) -> TypeError:
-    kind = type(given).__name__
+    kind = kind_of(given)
     if isinstance(given, list | tuple):
         members = {type(each).__name__ for each in cast("Iterable[object]", given)}
         kind = f"{kind} of {', '.join(sorted(members))}"
-    return TypeError(f"{parameter}: it takes {wanted}, not a {kind}")
+    return TypeError(f"{parameter}: it takes {wanted}, not {kind}")
 
 
 def _ascii_path(path: ForwardPath) -> ForwardPath:

@@ -37,6 +37,7 @@ from smtp_proto.sasl import (
     may_try_another,
 )
 from smtp_proto.wire import Auth, AuthResponse, Reply, WireError, shown
+from smtp_proto.wire.errors import kind_of
 
 _LONGEST_COMMAND_LINE = 512  # RFC 5321 4.5.3.1.4, in octets with CRLF
 
@@ -145,8 +146,7 @@ class _Login:
             why, answer, cause = secrets.hidden_in(str(error)), None, None
         except ConnectionLost as error:
             # Some servers hang up on a wrong password.
-            why = secrets.hidden_in(str(error))
-            answer = None if error.reply is None else secrets.reply_without(error.reply)
+            why, answer = str(error), error.reply
             cause = error.__cause__ if isinstance(error.__cause__, OSError) else None
         else:
             return reply
@@ -208,9 +208,7 @@ def _fetch(session: Session, source: TokenSource) -> Steps[TokenCredentials]:
             f"there is no token to log in with: its source raised {_without_words(error)}"
         ) from error
     if not isinstance(token, str):
-        raise AuthenticationError(
-            f"the source of tokens gave a {type(token).__name__}: a token is a str"
-        )
+        raise AuthenticationError(f"the source of tokens gave {kind_of(token)}: a token is a str")
     return TokenCredentials(source.authentication_identity, token)
 
 
@@ -255,7 +253,7 @@ def _exchange(
     if len(command.encode()) > _LONGEST_COMMAND_LINE:
         # RFC 4954 4: a line too long goes in two steps.
         command, held_back = Auth(mechanism.name), initial_response
-    reply = yield from _say(session, command, secrets)
+    reply = yield from _say(session, command)
     if held_back is not None and reply.positive:
         raise SASLError("the server reported success before it had seen any credentials")
     while reply.intermediate:  # the engine counts the rounds
@@ -263,17 +261,17 @@ def _exchange(
             response = _response(mechanism, challenge(reply), held_back)
         except (SASLError, WireError) as error:
             why = f"the server's challenge makes no sense: {error}"
-            yield from _say(session, AuthResponse(None), secrets)  # RFC 4954 4: "*" cancels
+            yield from _say(session, AuthResponse(None))  # RFC 4954 4: "*" cancels
             raise SASLError(why) from None
         secrets.add(response)
         responded = held_back is None
         held_back = None
-        reply = yield from _say(session, AuthResponse(response), secrets)
+        reply = yield from _say(session, AuthResponse(response))
     return reply, responded
 
 
-def _say(session: Session, line: Auth | AuthResponse, secrets: Secrets) -> Steps[Reply]:
-    """One line of the exchange; returns the reply, without its text if that quotes a secret."""
+def _say(session: Session, line: Auth | AuthResponse) -> Steps[Reply]:
+    """One line of the exchange; returns the reply."""
     try:
         reply = yield from session.request(line, Phase.AUTH)
     except ProtocolViolation:
@@ -281,7 +279,7 @@ def _say(session: Session, line: Auth | AuthResponse, secrets: Secrets) -> Steps
     if reply is None:
         # Not what it said: that may quote the secret.
         raise ProtocolViolation("the server broke the protocol in phase auth")
-    return reply if reply.intermediate else secrets.reply_without(reply)
+    return reply
 
 
 def _response(mechanism: ClientMechanism, data: bytes, held_back: bytes | None) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from smtp_proto.engine import Request, State
 from smtp_proto.flow.actions import Content, Timer
-from smtp_proto.flow.envelope import Envelope, SendResult
+from smtp_proto.flow.envelope import Envelope, SendResult, check_envelope
 from smtp_proto.flow.errors import SMTPError
 from smtp_proto.flow.flow import Flow, Steps
 from smtp_proto.flow.message import Message, transaction_commands
@@ -49,6 +49,7 @@ class SendMail(Flow[SendResult]):
         eight_bit: bool | None = None,
         smtputf8: bool | None = None,
     ) -> None:
+        check_envelope(envelope)
         message = Message(content, size, eight_bit, smtputf8)
         steps = _send(session, envelope, message)
         if session.journal.wants_events:
@@ -188,7 +189,7 @@ class UnderWay:
         replies = yield from session.next_replies(timer)
         self._note(replies)
         if queue[-1].settled:
-            if not session.ready_for_mail:
+            if self.closing is None and not session.ready_for_mail:
                 yield from _clear_up(session)
         elif session.over:
             session.poll(timer)  # it raises if the last was no answer to all
@@ -253,7 +254,7 @@ def _clear_up(session: Session) -> Steps[None]:
             yield from session.transmit(engine.end_content(), session.timer(Phase.BLOCK))
             while engine.outstanding:
                 yield from session.next_reply(session.timer(Phase.FINAL))
-        elif engine.can_send(Rset()) and not session.ready_for_mail:
+        elif engine.can_send(Rset()):
             yield from session.request(Rset(), Phase.COMMAND)  # RFC 3030 2, after BDAT
     except SMTPError:
         return

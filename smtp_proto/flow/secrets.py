@@ -13,15 +13,18 @@ from smtp_proto.wire import Reply
 
 _PIECE = 8  # characters of a secret in a row that are too many: a server may cut what it quotes
 
+_KNOWN = 100  # replies that need not be looked through again
+
 
 class Secrets:
     """The secrets of an exchange; its responses are among them."""
 
-    __slots__ = ("_pieces", "_short")
+    __slots__ = ("_known", "_pieces", "_short")
 
     def __init__(self, credentials: AnyCredentials | None) -> None:
         self._pieces: set[str] = set()
         self._short: set[str] = set()
+        self._known: dict[Reply, Reply] = {}  # a server says the same again and again
         match credentials:
             case Credentials():
                 self._add(credentials.password)
@@ -38,6 +41,7 @@ class Secrets:
             self._add(b64encode(octets).decode("ascii").rstrip("="))
 
     def _add(self, text: str) -> None:
+        self._known.clear()
         if len(text) < _PIECE:
             self._short.add(text)
         self._pieces.update(_pieces_of(text))
@@ -52,6 +56,14 @@ class Secrets:
 
     def reply_without(self, reply: Reply) -> Reply:
         """The reply, without its text if that quotes a secret."""
+        without = self._known.get(reply)
+        if without is None:
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            without = self._known[reply] = self._look_through(reply)
+        return without
+
+    def _look_through(self, reply: Reply) -> Reply:
         if self.hidden_in(reply.text) == reply.text:
             return reply
         status = reply.enhanced_status

@@ -131,7 +131,7 @@ class SendMany:
     def _lost(self) -> ConnectionLost:
         closing = self._queue.closing
         if closing is not None:
-            return ConnectionLost(f"the server has ended the session: {closing}", reply=closing)
+            return ConnectionLost(f"the server takes no other message: {closing}", reply=closing)
         return ConnectionLost("behind a message that was refused the server takes no other")
 
     def _advance(self) -> Steps[None]:

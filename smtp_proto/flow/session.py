@@ -16,9 +16,11 @@ from typing import TypeVar
 from smtp_proto.engine import (
     NEED_DATA,
     ClientConnection,
+    ClientEvent,
     RemoteProtocolError,
     ReplyReceived,
     Request,
+    Signal,
 )
 from smtp_proto.engine.trace import Speaker
 from smtp_proto.flow.actions import Receive, Send, Timer
@@ -119,13 +121,11 @@ class Session:
         """What the server had said before a send failed."""
 
     def _trace(self, speaker: Speaker, line: str) -> None:
-        if self.secrets is not None and speaker is Speaker.SERVER:
-            line = self.secrets.hidden_in(line)
-        self.journal.line(speaker, line)
+        self.journal.line(speaker, self._hidden(line) if speaker is Speaker.SERVER else line)
 
     def happened(self, what: str) -> None:
         """Tell the journal, but no secret that the server quotes."""
-        self.journal.happened(what if self.secrets is None else self.secrets.hidden_in(what))
+        self.journal.happened(self._hidden(what))
 
     @property
     def usable(self) -> bool:
@@ -318,18 +318,28 @@ class Session:
         None: more input is wanted. Raises ProtocolViolation or ConnectionLost.
         """
         try:
-            event = self.engine.next_event()
+            event: ClientEvent | Signal | RemoteProtocolError = self.engine.next_event()
         except RemoteProtocolError as error:
-            raise self._broken(str(error), timer.phase) from error
+            event = error
         if event is NEED_DATA:
             return None
         if isinstance(event, ReplyReceived):
             return ReplyReceived(event.command, self._without_secrets(event.reply))
-        raise self._broken("the server closed the connection", timer.phase)
+        if not isinstance(event, RemoteProtocolError):
+            raise self._broken("the server closed the connection", timer.phase)
+        why = self._hidden(str(event))
+        # An error that quotes a secret is not even kept as the cause of another.
+        raise self._broken(why, timer.phase) from (event if why == str(event) else None)
+
+    def _hidden(self, text: str) -> str:
+        return text if self.secrets is None else self.secrets.hidden_in(text)
 
     def _without_secrets(self, reply: Reply) -> Reply:
-        """A refusal becomes an error, which is shown to people: it must not quote a secret."""
-        if self.secrets is None or reply.code < 400:
+        """A reply is shown to people, as a result or as an error: it must not quote a secret.
+
+        But a challenge is for a mechanism.
+        """
+        if self.secrets is None or reply.intermediate:
             return reply
         return self.secrets.reply_without(reply)
 

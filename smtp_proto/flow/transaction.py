@@ -74,7 +74,7 @@ class Transaction:
         self.refused: dict[str, Reply] = {}
         self.go_ahead: Reply | None = None  # to DATA
         self.final: Reply | None = None
-        self.closing: Reply | None = None  # 421, whatever it answered
+        self.closing: Reply | None = None  # the server takes no message behind it
         self.delivered: dict[str, Reply] = {}  # LMTP: the final reply for each recipient
         self._not_answered = iter(recipients)
         self._undelivered: deque[str] | None = None  # LMTP: they wait for theirs
@@ -85,7 +85,7 @@ class Transaction:
         """Take note of replies to this message's commands, and to its content."""
         self.answered += len(replies)
         for request, reply in replies:
-            if reply.code == 421:
+            if reply.code >= 400 and _is_the_end(request, reply):
                 self.closing = reply
             match request:
                 case Rcpt():
@@ -107,7 +107,7 @@ class Transaction:
             self.settled = not self.unsent and not self.awaits_content
 
     def close(self, reply: Reply) -> None:
-        """Nothing is answered behind this reply, to whatever it was. RFC 5321 3.8"""
+        """Nothing is sent behind this reply, to whatever it was. RFC 5321 3.8"""
         self.closing = reply
         self.settled = True
 
@@ -206,7 +206,13 @@ class Transaction:
             return content_refused(Phase.FINAL, "the content", self.final)
         if self.go_ahead is not None:
             return content_refused(Phase.DATA, "DATA", self.go_ahead)
-        return ConnectionLost(f"the server ended the session: {self.closing}", reply=self.closing)
+        return ConnectionLost(f"the server takes no message: {self.closing}", reply=self.closing)
+
+
+def _is_the_end(request: Request, reply: Reply) -> bool:
+    """Whether the server takes nothing behind this refusal."""
+    # RFC 5321 4.1.1.5: RSET must be accepted, or what is left of the message before?
+    return reply.code == 421 or isinstance(request, Rset)
 
 
 def in_words(outcome: SendResult | SMTPError) -> str:

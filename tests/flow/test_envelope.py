@@ -121,3 +121,12 @@ def test_the_null_reverse_path_stays_what_it_is() -> None:
 def test_what_has_no_form_in_ascii(sender: str, recipients: list[str]) -> None:
     with pytest.raises(WireError):
         Envelope.of(sender, recipients).to_ascii()
+
+
+def test_an_envelope_can_be_a_key() -> None:
+    plain, notified = (
+        Envelope.of("a@b.example", "c@d.example", rcpt_parameters=parameters)
+        for parameters in (NO_RCPT_PARAMETERS, RcptParameters(frozenset({Notify.NEVER})))
+    )
+    again = Envelope.of("a@b.example", "c@d.example")
+    assert {plain: 1, notified: 2}[again] == 1

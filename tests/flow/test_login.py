@@ -30,6 +30,7 @@ from smtp_proto.flow.journal import QUIET, Journal
 from smtp_proto.flow.login import identity_of
 from smtp_proto.flow.mail import SendMail
 from smtp_proto.flow.open import OpenSession
+from smtp_proto.flow.secrets import Secrets
 from smtp_proto.flow.security import Security
 from smtp_proto.flow.simple import noop
 from smtp_proto.flow.timeouts import Expired, Phase
@@ -43,6 +44,8 @@ from smtp_proto.sasl import (
     TokenCredentials,
     TokenSource,
 )
+from smtp_proto.wire import Reply
+from smtp_proto.wire.errors import escaped
 from tests.flow.scripted import Transcript, play, settings
 
 T = TypeVar("T")
@@ -469,7 +472,7 @@ def test_what_a_server_quotes_later_is_not_told_either() -> None:
     notes = Notes()
     session = carry_out(opening(ALICE, journal=notes), f"{EHLO}PLAIN\n{PLAIN}S: 235 ok\n")
     reply = carry_out(noop(session), "C: NOOP\nS: 250-so it was\nS: 250 s3cret\n")
-    assert reply.text == "so it was\ns3cret"
+    assert str(reply) == "250 ***"
     assert notes.lines[-3:] == ["C: NOOP", "S: 250-so it was", "S: ***"]
     with pytest.raises(ReplyError) as caught:
         carry_out(noop(session), "C: NOOP\nS: 550 5.7.1 no s3cret\n")
@@ -477,13 +480,73 @@ def test_what_a_server_quotes_later_is_not_told_either() -> None:
     script = "C: MAIL FROM:<a@b.example>\nS: 250 ok\nC: RCPT TO:<c@d.example>\nS: 250 ok\n"
     mail = SendMail(session, Envelope.of("a@b.example", "c@d.example"), b"x\r\n")
     end = "C: DATA\nS: 354 go\nC: x\nC: .\nS: 250 s3cret\n"
-    assert carry_out(mail, script + end).reply.text == "s3cret"
+    assert str(carry_out(mail, script + end).reply) == "250 ***"
     refused = SendMail(session, Envelope.of("a@b.example", "c@d.example"), b"x\r\n")
     with pytest.raises(SenderRefused) as refusal:
         carry_out(refused, "C: MAIL FROM:<a@b.example>\nS: 550 s3cret\n")
     assert "s3cret" not in str(refusal.value)
     assert "s3cret" not in "".join(notes.events)
-    assert notes.events[-2] == "***"
+    assert notes.events[-2] == "accepted for 1 recipient(s): 250 ***"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "S: {password}",
+        "S: 999 {password}",
+        "S: 550 \0{password}",
+        "S: 250-{password}\nS: 350 {password}",
+        "S: 250-Ok\nS: 250*{password}",
+        "S: AUTH PLAIN {plain}",
+        "S: {password}\nS:EOF",
+    ],
+)
+@pytest.mark.parametrize("password", ["s3cret-password", "тайное-слово", "p\\x1b\\x41\\'s3cret"])
+def test_a_violation_later_does_not_tell_the_secret_either(said: str, password: str) -> None:
+    plain = b64encode(f"\0alice\0{password}".encode()).decode()
+    notes = Notes()
+    session = carry_out(
+        opening(Credentials("alice", password), journal=notes),
+        f"{EHLO}PLAIN\nC: AUTH PLAIN {plain}\nS: 235 ok\n",
+    )
+    mail = SendMail(session, Envelope.of("a@b.example", "c@d.example"), b"x\r\n")
+    with pytest.raises(ProtocolViolation) as caught:
+        carry_out(
+            mail,
+            "C: MAIL FROM:<a@b.example>\n" + said.format(plain=plain, password=password) + "\n",
+        )
+    told = "".join(notes.events + notes.lines[4:])
+    chain: BaseException | None = caught.value
+    assert caught.value.__context__ is None
+    while chain is not None:
+        told += str(chain) + repr(chain)
+        chain = chain.__context__
+    assert "s3cret" not in told
+    assert password not in told
+    assert escaped(password) not in told
+    assert plain[-12:] not in told
+
+
+def test_however_much_a_server_says_each_reply_is_looked_through() -> None:
+    session = carry_out(opening(ALICE), f"{EHLO}PLAIN\n{PLAIN}S: 235 ok\n")
+    for said in [*range(250), *range(250)]:
+        for text in (f"{said}", f"{said} s3cret"):
+            reply = carry_out(noop(session), f"C: NOOP\nS: 250 {text}\n")
+            assert reply.text == ("***" if "s3cret" in text else text)
+
+
+def test_what_was_no_secret_may_become_one() -> None:
+    secrets, reply = Secrets(ALICE), Reply.build(250, "bm8tc2VjcmV0")
+    assert secrets.reply_without(reply) is reply
+    secrets.add(b"no-secret")
+    assert secrets.reply_without(reply).text == "***"
+
+
+def test_a_violation_that_tells_no_secret_is_told() -> None:
+    session = carry_out(opening(ALICE), f"{EHLO}PLAIN\n{PLAIN}S: 235 ok\n")
+    with pytest.raises(ProtocolViolation, match="wonderful") as caught:
+        carry_out(noop(session), "C: NOOP\nS: wonderful\n")
+    assert caught.value.__cause__ is not None
 
 
 def test_the_quiet_journal_takes_all() -> None:

@@ -601,6 +601,17 @@ def test_a_refused_rset_with_a_message_behind_it_ends_the_session() -> None:
     assert not session.usable
 
 
+def test_a_refused_rset_with_nothing_behind_it_yet_ends_the_session() -> None:
+    narrow = settings(limits=Limits(pipelined_commands=2))
+    addresses, _, chunk = CHUNK.partition("C: BDAT")
+    script = addresses + OK * 2 + "C: BDAT" + chunk + NEXT + "S: 554 No\nS: 500 What?\n"
+    outcomes, error, session, _ = converse(CHUNKING, script, count=3, opening=narrow)
+    assert names(outcomes) == ["PermanentContentRefused", "ConnectionLost"]
+    assert str(outcomes[1]) == "the server takes no message: 500 What?"
+    assert str(error) == "the server takes no other message: 500 What?"
+    assert not session.usable
+
+
 def test_421_speaks_for_all_that_is_under_way() -> None:
     closing = "S: 421 4.3.2 Closing\n"
     outcomes, error, session, _ = converse(
