@@ -19,7 +19,7 @@ from smtp_adapters import client_settings as settings
 from smtp_adapters.journal import ConnectionJournal, FailedLogins, TraceTarget, trace_to
 from smtp_adapters.settings import from_env, from_toml, from_url, make_client
 from smtp_adapters.tls import ClientTLS
-from smtp_adapters.values import as_timeouts, check_security, check_types, nonce
+from smtp_adapters.values import as_timeouts, check_types, nonce
 from smtp_proto.engine import LocalProtocolError, Protocol
 from smtp_proto.flow import (
     Attempt,
@@ -33,6 +33,7 @@ from smtp_proto.flow import (
     Timeouts,
     TLSInfo,
 )
+from smtp_proto.flow.security import check_security
 from smtp_proto.flow.tls import no_tls
 from smtp_proto.proxy import Proxy
 from smtp_proto.sasl import AnyCredentials
@@ -217,7 +218,8 @@ class Client(ABC):
         session = self._open_session()
         if self._is_sending:
             raise LocalProtocolError(
-                "messages of send_many() are under way: take all outcomes first, or close() it"
+                "messages of send_many() are under way: take all outcomes first, "
+                "or close() the client"
             )
         return session
 

@@ -23,7 +23,6 @@ from smtp_adapters.values import (
     Takes,
     as_timeouts,
     check_port,
-    check_security,
     check_types,
     mechanism_names,
     naming,
@@ -31,6 +30,7 @@ from smtp_adapters.values import (
 )
 from smtp_proto.engine import LocalProtocolError, Protocol
 from smtp_proto.flow import Handler, Security, Serve, ServerSession, ServeSettings, Timeouts
+from smtp_proto.flow.security import check_security
 from smtp_proto.flow.serve_questions import check_logins
 from smtp_proto.wire import BareLineEndings, Limits, Reply, validate_domain
 
@@ -141,7 +141,9 @@ class Server:
     def address(self) -> tuple[str, int]:
         """The IP address and the port where the server listens. LocalProtocolError if it is not."""
         if self._address is None:
-            raise LocalProtocolError("this server is not open: open() it, or use it in a `with`")
+            raise LocalProtocolError(
+                "this server is not open: it is while its `with` or `async with` block lasts"
+            )
         return self._address
 
     @property

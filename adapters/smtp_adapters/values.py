@@ -13,8 +13,9 @@ from types import NoneType
 from typing import NamedTuple, TypeVar, cast
 
 from smtp_proto.engine import Protocol
-from smtp_proto.flow import Security, Timeouts
+from smtp_proto.flow import Timeouts
 from smtp_proto.wire import Limits, WireError
+from smtp_proto.wire.errors import kind_of
 
 T = TypeVar("T")
 
@@ -48,16 +49,12 @@ SECONDS = Takes("seconds as a number, or a Timeouts", (int, float, Timeouts)).or
 
 
 def check_types(parameters: Mapping[str, Takes], given: Mapping[str, object]) -> None:
-    """Look at what a caller gave. Raises TypeError, which names the parameter.
-
-    Of what was given it shows the type alone: there may be a secret in it.
-    """
+    """Look at what a caller gave. Raises TypeError, which names the parameter."""
     for name, takes in parameters.items():
         value = given[name]
         # A bool is an int, and never meant as one.
         if not isinstance(value, takes.types) or (type(value) is bool and bool not in takes.types):
-            what = "None" if value is None else f"a {type(value).__name__}"
-            raise TypeError(f"{name} is {takes.words}, not {what}")
+            raise TypeError(f"{name} is {takes.words}, not {kind_of(value)}")
 
 
 @contextmanager
@@ -84,23 +81,10 @@ def as_timeouts(timeouts: Timeouts | float | None) -> Timeouts:
     return Timeouts.of(timeouts)
 
 
-def check_security(security: object) -> None:
-    """Look at what a caller gave. Raises TypeError: its mere name must not mean no TLS."""
-    if not isinstance(security, Security):
-        members = ", ".join(f"Security.{member.name}" for member in Security)
-        raise TypeError(f"security is one of {members}, not a {type(security).__name__}")
-
-
-def check_flag(name: str, flag: object) -> None:
-    """Look at what a caller gave. Raises TypeError: "no" must not mean True."""
-    if not isinstance(flag, bool):
-        raise TypeError(f"{name} is True or False, not a {type(flag).__name__}")
-
-
 def check_port(port: object, lowest: int) -> None:
     """Look at what a caller gave. Raises TypeError or ValueError."""
     if not isinstance(port, int) or isinstance(port, bool):
-        raise TypeError(f"a port is an int, not a {type(port).__name__}")
+        raise TypeError(f"a port is an int, not {kind_of(port)}")
     if not lowest <= port <= 65_535:
         raise ValueError(f"port {port}: a port is a number from {lowest} to 65535")
 
@@ -116,13 +100,11 @@ def mechanism_names(mechanisms: Sequence[str]) -> tuple[str, ...]:
 def as_tuple(name: str, given: object, member: type[T], words: str) -> tuple[T, ...]:
     """The members of what a caller gave. Raises TypeError, which names the parameter."""
     if not isinstance(given, Iterable) or isinstance(given, str | bytes):
-        what = "None" if given is None else f"a {type(given).__name__}"
-        raise TypeError(f"{name} is a sequence of {words}, not {what}")
+        raise TypeError(f"{name} is a sequence of {words}, not {kind_of(given)}")
     members = tuple(cast("Iterable[object]", given))
     for each in members:
         if not isinstance(each, member):
-            there = f"there is a {type(each).__name__} in it"
-            raise TypeError(f"{name} is a sequence of {words}, and {there}")
+            raise TypeError(f"{name} is a sequence of {words}, and there is {kind_of(each)} in it")
     return cast("tuple[T, ...]", members)
 
 

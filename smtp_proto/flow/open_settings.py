@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 
 from smtp_proto.engine import Protocol
 from smtp_proto.flow.actions import ChooseLocalAddress, LocalAddress
-from smtp_proto.flow.security import Security
+from smtp_proto.flow.security import Security, check_security
 from smtp_proto.flow.timeouts import Timeouts
 from smtp_proto.flow.tls import ClientTLSFactory, no_tls
 from smtp_proto.proxy import Proxy, ProxyCodecError, ProxyHeaderReader
-from smtp_proto.proxy.endpoint import Endpoint
+from smtp_proto.proxy.endpoint import Endpoint, check_port
 from smtp_proto.sasl import AnyCredentials, Policy
 from smtp_proto.sasl.mechanism import Mechanism
 from smtp_proto.sasl.registry import MECHANISMS
-from smtp_proto.wire import Limits, validate_domain
+from smtp_proto.wire import Limits, WireError, validate_domain
+from smtp_proto.wire.errors import kind_of, shown
 
 _ANY_PORT = 25
 
@@ -24,8 +25,8 @@ _ANY_PORT = 25
 class OpenSettings:
     """All that decides how a session is opened.
 
-    Raises ValueError for what does not go together, and WireError for a host that no proxy can be
-    asked for.
+    Raises ValueError for what does not go together, WireError for a host or a port that is none,
+    and TypeError for what must not be mistaken for something else.
     """
 
     host: str
@@ -52,7 +53,7 @@ class OpenSettings:
     """None: no AUTH. With MANUAL they wait for `Authenticate`."""
     policy: Policy = field(default_factory=Policy)
     """Which mechanisms may be used."""
-    mechanisms: tuple[Mechanism, ...] = MECHANISMS
+    mechanisms: tuple[Mechanism, ...] = field(default=MECHANISMS, repr=False)
     """Those that are known."""
     nonce: Callable[[], bytes] | None = None
     """Fresh random octets for the mechanisms that need them; None: they are passed over."""
@@ -67,21 +68,32 @@ class OpenSettings:
     """False: DATA, also where the server offers CHUNKING."""
 
     def __post_init__(self) -> None:
-        if self.local_hostname is not None:
-            validate_domain(self.local_hostname)
+        self._check_each()
         if self.allow_cleartext and self.security is not Security.AUTO:
             raise ValueError(
                 f"allow_cleartext is for security 'auto'; {self.security.value!r} says itself "
                 "what may be clear"
             )
         if self.proxies:
-            Endpoint.parse(self.host, _ANY_PORT if self.port is None else self.port)
-        if self.proxy_header:
-            _check_header(self.proxy_header)
+            Endpoint.parse(self.host, _ANY_PORT)
         if self.unix_path is not None and self.proxies:
             raise ValueError("unix_path: no proxy leads to a socket of this machine")
         if self.unix_path is not None and self.port is None and self.security is Security.AUTO:
             raise ValueError("unix_path: say which security, as there is no port to tell it by")
+
+    def _check_each(self) -> None:
+        _check_host(self.host)
+        if self.port is not None:
+            check_port(self.port)
+        check_security(self.security)
+        _check_factory("tls", self.tls)
+        _check_factory("proxy_tls", self.proxy_tls)
+        if self.proxy_header:
+            _check_header(self.proxy_header)
+        if type(self.allow_cleartext) is not bool:
+            raise TypeError("allow_cleartext is True or False")  # "no" would be true
+        if self.local_hostname is not None:
+            validate_domain(self.local_hostname)
 
     @property
     def requires_tls(self) -> bool:
@@ -93,6 +105,18 @@ class OpenSettings:
                 return not self.allow_cleartext
             case _:
                 return False
+
+
+def _check_host(host: object) -> None:
+    if not isinstance(host, str):
+        raise TypeError(f"host is a name or an IP address as str, not {kind_of(host)}")
+    if not host or not host.isprintable() or " " in host:
+        raise WireError("host", f"neither a name nor an IP address: {shown(host)!r}")
+
+
+def _check_factory(name: str, factory: object) -> None:
+    if not callable(factory):
+        raise TypeError(f"{name} is a callable that makes the TLS layer, not {kind_of(factory)}")
 
 
 def _check_header(octets: bytes) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import assert_never
 
+from smtp_proto.wire.errors import kind_of
+
 
 class Security(Enum):
     """When a connection is encrypted. Certificates and names are verified in each mode but NONE."""
@@ -49,6 +51,13 @@ class Security(Enum):
                 return None
             case _:
                 assert_never(self)
+
+
+def check_security(security: object) -> None:
+    """Look at what a caller gave. Raises TypeError: its mere name must not mean another mode."""
+    if not isinstance(security, Security):
+        members = ", ".join(f"Security.{member.name}" for member in Security)
+        raise TypeError(f"security is one of {members}, not {kind_of(security)}")
 
 
 _IMPLICIT_PORT = 465  # RFC 8314 3.3

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from smtp_proto.engine.table import Protocol
 from smtp_proto.flow.handler import ServerSession
-from smtp_proto.flow.security import Security
+from smtp_proto.flow.security import Security, check_security
 from smtp_proto.flow.timeouts import Timeouts
 from smtp_proto.flow.tls import ServerTLSFactory
 from smtp_proto.sasl.registry import SERVER_MECHANISMS
@@ -41,7 +41,7 @@ def _report_nothing(_session: ServerSession, _error: Exception) -> None:
 class ServeSettings:
     """All that decides how clients are served, the handler aside.
 
-    Raises ValueError for what does not go together, TypeError for a `security` that is none.
+    Raises ValueError for what does not go together, and TypeError for what must not be mistaken.
     """
 
     hostname: str
@@ -71,9 +71,9 @@ class ServeSettings:
 
     def __post_init__(self) -> None:
         validate_domain(self.hostname, lenient=True)
-        if type(self.security) is not Security:
-            members = ", ".join(f"Security.{member.name}" for member in Security)
-            raise TypeError(f"security is one of {members}, not a {type(self.security).__name__}")
+        check_security(self.security)
+        if type(self.allow_cleartext_auth) is not bool:
+            raise TypeError("allow_cleartext_auth is True or False")
         if self.security in FOR_CLIENTS:
             raise ValueError(f"security {self.security.value!r} is for clients: say what you offer")
         if self.security is not Security.NONE and self.tls is None:

@@ -38,8 +38,7 @@ class Endpoint:
         Raises WireError for what is neither a domain nor an IP address, and for any other way to
         write an address.
         """
-        if port not in _PORTS:
-            raise WireError("port", f"{port} is not 1 to 65535")
+        check_port(port)
         return cls(_read_host(host), port)
 
     @property
@@ -50,6 +49,12 @@ class Endpoint:
     def __str__(self) -> str:
         host = f"[{self.host}]" if isinstance(self.host, IPv6Address) else self.host
         return f"{host}:{self.port:d}"
+
+
+def check_port(port: int) -> None:
+    """Raises WireError for what is no port to connect to."""
+    if port not in _PORTS:
+        raise WireError("port", f"{port!r} is not 1 to 65535")
 
 
 # host = IP-literal / IPv4address / reg-name    RFC 3986 3.2.2

@@ -38,6 +38,8 @@ class Policy:
     """What to prefer, the first one most; all others follow, by strength. It allows nothing."""
 
     def __post_init__(self) -> None:
+        if type(self.allow_cleartext) is not bool:
+            raise TypeError("allow_cleartext is True or False")  # "no" would be true
         for setting, names in (("allowed", self.allowed or ()), ("order", self.order)):
             for name in names:
                 if not MECHANISM_NAME.fullmatch(name):

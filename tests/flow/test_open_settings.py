@@ -5,15 +5,18 @@ Knows values. Must not know how a session is opened with them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address
 
 import pytest
 
 from smtp_proto.flow.open_settings import OpenSettings
 from smtp_proto.flow.security import Security, Way, ways
+from smtp_proto.flow.serve_settings import ServeSettings
 from smtp_proto.proxy import OriginalConnection, ProxyHeader, Socks5
-from smtp_proto.sasl import Credentials
+from smtp_proto.sasl import Credentials, Policy
 from smtp_proto.wire import WireError
 
 PROXY = Socks5("proxy.test", 1080, "alice", "canary-77aa")
@@ -43,6 +46,48 @@ def test_leave_for_clear_text_is_for_auto(security: Security) -> None:
         ValueError, match=f"allow_cleartext is for security 'auto'; '{security.value}'"
     ):
         OpenSettings("mail.test", security=security, allow_cleartext=True)
+
+
+@pytest.mark.parametrize("security", ["starttls", "none", None, True, object()])
+def test_the_name_of_a_mode_is_no_mode(security: object) -> None:
+    serving = partial(ServeSettings, hostname="mail.test", nonce=bytes)
+    makes: tuple[Callable[..., object], ...] = (partial(OpenSettings, "mail.test"), serving)
+    for make in makes:
+        with pytest.raises(TypeError, match=r"security is one of Security\.NONE"):
+            make(security=security)
+
+
+def test_a_word_for_no_is_no_leave_for_clear_text() -> None:
+    makes: list[tuple[str, Callable[..., object]]] = [
+        ("allow_cleartext", partial(OpenSettings, "mail.test")),
+        ("allow_cleartext", Policy),
+        ("allow_cleartext_auth", partial(ServeSettings, hostname="mail.test", nonce=bytes)),
+    ]
+    for name, make in makes:
+        for value in ("no", 1, None):
+            with pytest.raises(TypeError, match=f"{name} is True or False"):
+                make(**{name: value})
+
+
+@pytest.mark.parametrize("host", ["", "two words", "a\r\nb", "a\0b", "mail.test\x1b"])
+def test_a_host_that_is_none(host: str) -> None:
+    with pytest.raises(WireError, match="host: neither a name nor an IP address"):
+        OpenSettings(host)
+
+
+@pytest.mark.parametrize("port", [0, -1, 65_536, "25", 2.5])
+def test_a_port_that_is_none(port: int) -> None:
+    with pytest.raises(WireError, match="port: .* is not 1 to 65535"):
+        OpenSettings("mail.test", port)
+
+
+@pytest.mark.parametrize("name", ["tls", "proxy_tls"])
+def test_a_factory_that_is_none(name: str) -> None:
+    make: Callable[..., object] = OpenSettings
+    with pytest.raises(TypeError, match=f"^{name} is a callable that makes the TLS layer"):
+        make("mail.test", **{name: object()})
+    with pytest.raises(TypeError, match="host is a name or an IP address as str, not a bytes"):
+        make(b"mail.test")
 
 
 @pytest.mark.parametrize("name", ["", "two words", "a\r\nQUIT"])
@@ -114,6 +159,11 @@ def test_no_secret_is_shown() -> None:
     )
     assert "canary" not in repr(settings)
     assert replace(settings, credentials=None).credentials is None
+
+
+def test_a_repr_can_be_read() -> None:
+    assert "mail.test" in repr(OpenSettings("mail.test"))
+    assert "SCRAM" not in repr(OpenSettings("mail.test"))
 
 
 # --- The ways of AUTO ----------------------------------------------------------------------------
