@@ -306,7 +306,7 @@ class ShowsThePasswordBehind(CramMD5Client):
 
 
 class ShowsTheToken(XOAuth2Client):
-    def _readable(self, text: str) -> str:
+    def _readable(self, text: str, escape: str = "") -> str:
         return escaped(text)
 
 

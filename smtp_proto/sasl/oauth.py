@@ -12,7 +12,6 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from contextlib import suppress
 from types import MappingProxyType
 from typing import ClassVar, cast
 
@@ -37,6 +36,7 @@ from smtp_proto.sasl.mechanism import (
 from smtp_proto.wire.errors import escaped
 
 _LONGEST_EXPLANATION = 1000  # characters; what is known of are some 200
+_UNREADABLE = "not shown: the token may be hidden in it"
 _FIELDS = ("status", "scope", "openid-configuration")  # RFC 7628 3.2.2
 _NO_FIELDS: Mapping[str, str] = MappingProxyType({})
 
@@ -99,14 +99,16 @@ class TokenClient(ABC):
             raise SASLError(f"the server reports success after it refused: {self.refusal}")
 
     def _take_explanation(self, explanation: bytes) -> None:
-        parsed: object = None
-        text = explanation.decode(errors="backslashreplace")
-        # Whatever is no JSON, or JSON of no use, is shown as it is. JSON is written anew, so that
-        # no other way to write its letters can hide the token.
-        with suppress(ValueError, RecursionError):
-            parsed = json.loads(explanation)
-            text = json.dumps(parsed, ensure_ascii=False, separators=(",", ":"))
-        self.refusal = self._readable(text) or "no reason given"
+        # No other way to write its letters may hide the token. So JSON is written anew, and what
+        # is none, or of no use, is shown only if all its letters stand for themselves.
+        try:
+            parsed: object = json.loads(explanation)
+            text, escape = json.dumps(parsed, ensure_ascii=False, separators=(",", ":")), r"\\"
+        except (ValueError, RecursionError):
+            parsed, text, escape = None, explanation.decode(errors="replace").strip(), "\\"
+            if not text.isprintable():
+                text = _UNREADABLE
+        self.refusal = self._readable(text, escape) or "no reason given"
         if isinstance(parsed, dict):
             values = cast("dict[str, object]", parsed)
             self.refusal_fields = {
@@ -115,10 +117,11 @@ class TokenClient(ABC):
                 if isinstance(value := values.get(name), str)
             }
 
-    def _readable(self, text: str) -> str:
+    def _readable(self, text: str, escape: str = "\\") -> str:
+        """The text without the token; nothing of it if a backslash in it, `escape`, may hide it."""
         for form in (self._token, json.dumps(self._token)[1:-1]):
             text = text.replace(form, "(the token)")
-        return escaped(text)[:_LONGEST_EXPLANATION]
+        return escaped(_UNREADABLE if escape in text else text)[:_LONGEST_EXPLANATION]
 
 
 class TokenServer(ABC):
