@@ -55,7 +55,8 @@ TOML = """
 
 A table, `[smtp]` by default, with a table inside for each group. Yes or no is `true` or `false`;
 where there may be several, an array, or one text with commas. The name of a file that does not
-begin at the root begins at the folder of the TOML file.
+begin at the root begins at the folder of the TOML file. That may have 64 KiB, and 100 dots in a
+line.
 
 ```toml
 [smtp]

@@ -38,6 +38,7 @@ from smtp_proto.sasl import AnyCredentials, Credentials, Policy
 from smtp_proto.sasl.mechanism import Mechanism
 from smtp_proto.sasl.registry import MECHANISMS
 from smtp_proto.wire import shown, validate_domain
+from smtp_proto.wire.errors import kind_of
 
 PARAMETERS = {
     "allow_cleartext": FLAG,
@@ -72,7 +73,7 @@ def host_and_path(host: object) -> tuple[str, str | None]:
     if not isinstance(host, str):
         raise TypeError(
             "host is a name or an IP address as str, or the Path of a Unix socket, "
-            f"not a {type(host).__name__}"
+            f"not {kind_of(host)}"
         )
     if "://" in host:
         raise ValueError("host is a name or an address; for a URL there is SMTPClient.from_url()")
@@ -160,7 +161,7 @@ def _proxy(given: object) -> Proxy:
         return given
     raise TypeError(
         "proxy is a URL, a proxy of smtp_proto.proxy, a sequence of these, or 'env', "
-        f"not a {type(given).__name__}"  # nothing of it is shown: there may be a password in it
+        f"not {kind_of(given)}"
     )
 
 
@@ -187,7 +188,7 @@ def header(given: object) -> bytes:
     if not isinstance(given, bytes):
         raise TypeError(
             "proxy_header is bytes, as ProxyHeader(...).encode_v2() makes them, "
-            f"not a {type(given).__name__}"
+            f"not {kind_of(given)}"
         )
     return given
 
@@ -213,7 +214,7 @@ def _client_tls(name: str, tls: object) -> ClientTLS:
         case ssl.SSLContext():
             return ClientTLS(context=tls)
         case _:
-            raise TypeError(f"{name} is a ClientTLS or an SSLContext, not a {type(tls).__name__}")
+            raise TypeError(f"{name} is a ClientTLS or an SSLContext, not {kind_of(tls)}")
 
 
 def as_credentials(auth: object) -> AnyCredentials | None:

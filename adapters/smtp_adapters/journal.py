@@ -24,6 +24,7 @@ from typing import TypeAlias
 from smtp_adapters.values import naming
 from smtp_proto.engine.trace import Speaker
 from smtp_proto.wire import escaped, shown
+from smtp_proto.wire.errors import kind_of
 
 logger = getLogger("smtp_proto")
 logger.addHandler(NullHandler())  # without a set-up for logging, nothing is printed
@@ -70,7 +71,7 @@ def trace_to(target: TraceTarget) -> Callable[[TraceLine], object]:
         return lambda line: _append(path, f"{line}\n".encode())
     if callable(target):
         return target
-    raise TypeError(f"trace is a callable, a logger or a path, not a {type(target).__name__}")
+    raise TypeError(f"trace is a callable, a logger or a path, not {kind_of(target)}")
 
 
 # Others who may write to the folder must not say to which of our files the lines go.
@@ -122,7 +123,7 @@ class ConnectionJournal:
         trace: Callable[[TraceLine], object] | None,
     ) -> None:
         self._name = f"{role}-{next(_NUMBERS)}"
-        self._peer = peer
+        self._peer = escaped(peer)  # it may be a path, which has any character
         self._failed_logins = failed_logins
         self._trace = trace
         self.wants_events = logger.isEnabledFor(INFO)

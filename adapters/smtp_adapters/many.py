@@ -31,6 +31,7 @@ from smtp_adapters.content import (
 from smtp_adapters.message import prepare
 from smtp_proto.flow import Envelope, Outcome, SendMany
 from smtp_proto.wire import Octets
+from smtp_proto.wire.errors import kind_of
 
 C = TypeVar("C")
 P = TypeVar("P")
@@ -73,6 +74,16 @@ class _Intake(Generic[P]):
         self._many.end()
 
 
+def _check_pairs(pairs: object, *kinds: type) -> None:
+    """Look at what a caller gave. Raises TypeError."""
+    if not isinstance(pairs, kinds):
+        hint = ": call it" if callable(pairs) else ""
+        raise TypeError(
+            "pairs is an iterable of messages, or of pairs of an Envelope and content, "
+            f"not {kind_of(pairs)}{hint}"
+        )
+
+
 def _taken_apart(pair: tuple[Envelope, C] | Message) -> tuple[Envelope, C | bytes]:
     """The envelope and the content. Raises ValueError where these leave a doubt, and TypeError."""
     match pair:
@@ -90,7 +101,7 @@ def _taken_apart(pair: tuple[Envelope, C] | Message) -> tuple[Envelope, C | byte
 
 def _described(pair: object) -> str:
     if not isinstance(pair, tuple | list):
-        return f"a {type(pair).__name__}"
+        return kind_of(pair)
     kinds = [type(each).__name__ for each in cast("Sequence[object]", pair)]
     return f"({', '.join(kinds)})"
 
@@ -107,6 +118,7 @@ class Outcomes(_Intake[Pieces], Iterator[Outcome]):
         require_open: Callable[[SendMany], object],
     ) -> None:
         super().__init__(many, NO_PIECES)
+        _check_pairs(pairs, Iterable)
         self._pairs = iter(pairs)
         self._require_open = require_open
         self._go_on = go_on
@@ -159,6 +171,7 @@ class AsyncOutcomes(_Intake[AsyncPieces], AsyncIterator[Outcome]):
         require_open: Callable[[SendMany], object],
     ) -> None:
         super().__init__(many, NO_PIECES)
+        _check_pairs(pairs, AsyncIterable, Iterable)
         if isinstance(pairs, AsyncIterable):
             self._next_pair = aiter(pairs).__anext__
         else:

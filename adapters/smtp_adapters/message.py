@@ -29,6 +29,7 @@ from functools import lru_cache
 from io import BytesIO
 from typing import TypeAlias
 
+from smtp_adapters.values import Takes, check_types
 from smtp_proto.flow.envelope import Envelope
 from smtp_proto.wire.address import Mailbox
 from smtp_proto.wire.errors import WireError, shown
@@ -48,6 +49,10 @@ _HARMLESS_DEFECTS = (NonASCIILocalPartDefect, ObsoleteHeaderDefect)
 
 # What parsers of strange text have been seen to raise.
 _PARSER_ERRORS = (MessageError, ValueError, LookupError, AttributeError, RecursionError)
+
+_MESSAGE = {
+    "message": Takes("a Message of the email package (for octets there is send())", (Message,))
+}
 
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _LINE_END_IN_FIELD = re.compile("\r(?!\n)|\n(?![ \t])|[\v\f\x1c-\x1e\x85\u2028\u2029]")
@@ -88,8 +93,20 @@ def prepare(
     encoded words, in UTF-8 only if an address in them needs it.
 
     Raises ValueError, naming the header field and what to do about it, if that leaves a doubt,
-    or if the message cannot be written.
+    or if the message cannot be written. Raises TypeError for what is no message.
     """
+    check_types(_MESSAGE, {"message": message})
+    with suppress(RecursionError):
+        return _prepared(message, sender, recipients)
+    raise ValueError(
+        "the message cannot be written: its parts are nested too deeply for the email package;"
+        " take some out, or give the message in octets"
+    )
+
+
+def _prepared(
+    message: Message, sender: str | None, recipients: Sequence[str] | None
+) -> PreparedMessage:
     _refuse_line_ends(message)
     envelope = _envelope(message.raw_items(), sender, recipients)
     visible = copy.copy(message)

@@ -15,6 +15,7 @@ from typing import TypeAlias, cast
 from smtp_adapters.values import check_port
 from smtp_proto.flow import ChooseLocalAddress, LocalAddress
 from smtp_proto.wire import shown
+from smtp_proto.wire.errors import kind_of
 
 NEXT_ADDRESS = 0.25  # seconds until a slow address gets company. RFC 8305 5
 
@@ -95,7 +96,7 @@ def checked_local_address(given: object) -> LocalAddress:
         case _:
             raise TypeError(
                 "local_address is an IP address as str, alone or with a port, or a callable, "
-                f"not a {type(given).__name__}"
+                f"not {kind_of(given)}"
             )
     try:
         return str(ip_address(address)), port

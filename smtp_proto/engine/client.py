@@ -163,7 +163,8 @@ class ClientConnection(Pipeline):
                 move = MOVES.get(type(command))
                 if move is None:
                     raise LocalProtocolError(  # noqa: TRY301 - the others are to be taken back
-                        "no command that goes out alone: for BDAT there is send_chunk()"
+                        f"it takes a command, like Quit(), and not a {type(command).__name__}; "
+                        "for BDAT there is send_chunk()"
                     )
                 if move is not legal_again:
                     obstacle = self._obstacle(command, move, state)
@@ -256,7 +257,9 @@ class ClientConnection(Pipeline):
         """Return why `command` is not legal behind all that leads to `state`; None if it is."""
         queue = self._queue
         if queue and (not self._pipelining or queue[-1][1] in GROUP_ENDERS):
-            return f"{move.value}: wait for the reply to {queue[-1][1].value}"
+            last = queue[-1][1]
+            awaited = "greeting" if last is Move.CONNECT else f"reply to {last.value}"
+            return f"{move.value}: wait for the {awaited}"
         if (state, move) not in LEGAL:
             return f"{move.value} is not legal in the state {state.value}"
         # Of RCPT the table knows all.
@@ -400,14 +403,15 @@ class ClientConnection(Pipeline):
 
     def _end(self) -> ConnectionEnded:
         if len(self._buffer) or self._reader.partial:
-            raise self._broken("the connection was lost within a reply")
+            raise self._broken("the stream ended within a reply")
         refused = self._state is State.GREETING and not self._queue
         leaving = [move for _, move in self._queue] == [Move.QUIT]
         if refused or leaving or self._state is State.CLOSED:
             return self._ended()
+        count = len(self._queue)
+        replies = f"{count} reply" if count == 1 else f"{count or 'no'} replies"
         raise self._broken(
-            f"the connection was lost in the state {self._state.value},"
-            f" with {len(self._queue)} replies outstanding"
+            f"the stream ended in the state {self._state.value}, with {replies} outstanding"
         )
 
     def _close(self) -> None:

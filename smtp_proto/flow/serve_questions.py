@@ -148,8 +148,8 @@ class Questions:
         if "on_message" not in self._overridden:
             return ()
 
-        def read(answer: object) -> Sequence[Reply]:
-            return _replies(answer, count)
+        def read(name: str, answer: object) -> Sequence[Reply]:
+            return _replies(name, answer, count)
 
         answer = yield from self._ask("on_message", read, (envelope, content))
         replies = (answer,) * count if isinstance(answer, Reply) else answer
@@ -185,24 +185,24 @@ class Questions:
         if name not in self._overridden:
             return None
 
-        def read(answer: object) -> T | None:
+        def read(name: str, answer: object) -> T | None:
             if answer is None or isinstance(answer, kind):
                 return answer
-            raise _wrong(f"a {kind.__name__}, or None", answer)
+            raise _wrong(name, f"a {kind.__name__}, or None", answer)
 
         return (yield from self._ask(name, read, arguments))
 
     def _ask(
         self,
         name: str,
-        read: Callable[[object], T],
+        read: Callable[[str, object], T],
         arguments: tuple[object, ...],
     ) -> Steps[T | Reply]:
         function: Callable[..., object] = getattr(self._handler, name)
         phase = _PHASES[name]
         timer = Timer(phase, self._timeouts.seconds(phase))
         try:
-            return read((yield Ask(name, function, (self._session, *arguments), timer)))
+            return read(name, (yield Ask(name, function, (self._session, *arguments), timer)))
         except Exception as error:  # noqa: BLE001 - whatever the application raises
             if name == "on_error" or "on_error" not in self._overridden:
                 self._report_error(self._session, error)
@@ -214,38 +214,39 @@ class Questions:
 # --- What an answer may be -----------------------------------------------------------------------
 
 
-def _nothing(_answer: object) -> None:
+def _nothing(_name: str, _answer: object) -> None:
     return None
 
 
-def _reply(answer: object) -> Reply | None:
+def _reply(name: str, answer: object) -> Reply | None:
     if answer is None or (isinstance(answer, Reply) and not answer.intermediate):
         return answer
-    raise _wrong("a reply, 2xx, 4xx or 5xx, or None", answer)
+    raise _wrong(name, "a reply, 2xx, 4xx or 5xx, or None", answer)
 
 
-def _replies(answer: object, count: int) -> Sequence[Reply]:
+def _replies(name: str, answer: object, count: int) -> Sequence[Reply]:
     if not isinstance(answer, list | tuple):
-        reply = _reply(answer)
+        reply = _reply(name, answer)
         return () if reply is None else (reply,) * count
-    replies = [
-        reply for each in cast("Sequence[object]", answer) if (reply := _reply(each)) is not None
-    ]
+    members = cast("Sequence[object]", answer)
+    replies = [reply for each in members if (reply := _reply(name, each)) is not None]
     if len(replies) != count:
-        raise ValueError(f"{count} replies are due, not {len(replies)}: one for each recipient")
+        raise ValueError(
+            f"{name}(): {count} replies are due, not {len(replies)}: one for each recipient"
+        )
     return replies
 
 
-def _verdict(answer: object) -> bool | Reply:
+def _verdict(name: str, answer: object) -> bool | Reply:
     if isinstance(answer, bool):
         return answer
-    reply = _reply(answer)
+    reply = _reply(name, answer)
     if reply is None or reply.positive:
-        raise _wrong("True, False, or a reply, 4xx or 5xx", answer)
+        raise _wrong(name, "True, False, or a reply, 4xx or 5xx", answer)
     return reply
 
 
-def _wrong(expected: str, answer: object) -> TypeError:
+def _wrong(name: str, expected: str, answer: object) -> TypeError:
     # Nothing else of it is shown: it may be a password after all.
     shown = str(answer) if isinstance(answer, Reply) else type(answer).__name__
-    return TypeError(f"the answer is to be {expected}, not {shown}")
+    return TypeError(f"{name}(): the answer is to be {expected}, not {shown}")

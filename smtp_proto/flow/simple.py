@@ -7,6 +7,7 @@ from smtp_proto.flow.flow import Flow, Steps
 from smtp_proto.flow.session import Session
 from smtp_proto.flow.timeouts import Phase
 from smtp_proto.wire import Command, Expn, Help, Noop, Reply, Rset, Vrfy
+from smtp_proto.wire.errors import kind_of
 
 
 class SimpleCommand(Flow[Reply]):
@@ -35,17 +36,26 @@ def verify(session: Session, string: str) -> Flow[Reply]:
 
     Is this a user or mailbox? 252 is a usual, positive, non-committal answer (RFC 5321 3.5.3).
     """
+    _check_text("string", string)
     return SimpleCommand(session, Vrfy(string, smtputf8=_needs_utf8(session, string)))
 
 
 def expand(session: Session, string: str) -> Flow[Reply]:
     """EXPN (RFC 5321 4.1.1.7): who is on this list?"""
+    _check_text("string", string)
     return SimpleCommand(session, Expn(string, smtputf8=_needs_utf8(session, string)))
 
 
 def help_(session: Session, topic: str = "") -> Flow[Reply]:
     """HELP (RFC 5321 4.1.1.8)."""
+    _check_text("topic", topic)
     return SimpleCommand(session, Help(topic))
+
+
+def _check_text(name: str, text: object) -> None:
+    """Look at what a caller gave. Raises TypeError."""
+    if not isinstance(text, str):
+        raise TypeError(f"{name} is text, as str, not {kind_of(text)}")
 
 
 def _needs_utf8(session: Session, string: str) -> bool:

@@ -269,6 +269,7 @@ def test_the_sender_or_the_content_refused(
         (["--host", "h"], "--server and --host: only one of them"),
         (["--password-file", "/dev/null", "--token-file", "/dev/null"], "only one of them"),
         (["--url", "http://h"], "--url: no URL of a server"),
+        (["--trace", "-"], "--trace: expected the path of a file, or /dev/stderr"),
         (["--config", ""], "--config: "),
         (["--config", "/no/such.toml"], "/no/such.toml: cannot be read: No such file"),
         (["--config", "/no/such.toml:a.b"], "/no/such.toml: cannot be read: No such file"),
@@ -521,6 +522,19 @@ def test_a_wrong_password(
     assert line.endswith("check --user and the password")
     assert "swordfish" not in line
     assert inbox.messages == []
+
+
+def test_a_login_that_is_asked_for(message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with speaking(b"220 mx\r\n", b"250 mx\r\n", b"530 5.7.0 Authentication required\r\n") as to:
+        assert main(["send", message, "--server", to, "--security", "none"]) == Exit.REFUSED
+    assert complaint(capsys).endswith("; --user says who logs in, --security when TLS begins")
+
+
+def test_another_protocol(message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with SMTPServer(Handler(), protocol=Protocol.LMTP) as running:
+        options = ["--server", f"127.0.0.1:{running.port}", "--security", "none"]
+        assert main(["send", message, *options]) == Exit.REFUSED
+    assert complaint(capsys).endswith("; --protocol says whether the server speaks SMTP or LMTP")
 
 
 def test_no_final_reply_leaves_a_doubt(message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,7 +53,7 @@ OF_THE_LIBRARY = re.compile(
 # Parameters and calls that no option leads to.
 NOT_OPTIONS = {
     "check_certificate", "check_hostname", "close_notify", "encode_v", "own_mechanisms",
-    "proxy_header", "send_many", "smtp_proto",
+    "proxy_header", "send_many", "send_message", "smtp_proto",
 }  # fmt: skip
 
 

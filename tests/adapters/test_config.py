@@ -7,6 +7,7 @@ import json
 import os
 import re
 import tomllib
+import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -154,6 +155,7 @@ TEXTS: Mapping[int, st.SearchStrategy[list[str]]] = {
         (keys.SECRET_FILE, st.just("secret")),
         (keys.DIRECTORY, st.just("certificates")),
         (keys.PATH, letters),
+        (keys.TRACE, letters),
         (keys.LOCAL_ADDRESS, st.sampled_from(["192.0.2.1", "192.0.2.1:9", "::1", "[::1]:9"])),
     )
 } | {
@@ -550,6 +552,57 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
     assert_silent(refused.value)
 
 
+HOSTILE = {
+    "nested arrays": "[smtp]\nhost = " + "[" * 60_000,
+    "nested tables": "x = " + "{a=" * 20_000,
+    "decimal digits": "[smtp]\nport = " + "9" * 5000,
+    "hexadecimal digits": "[smtp]\nport = 0x" + "f" * 60_000,
+    "hexadecimal seconds": "[smtp]\ntimeout = 0x" + "f" * 60_000,
+    "parts of a key": "[smtp]\n" + ".".join("a" * 20_000) + " = 1",
+    "parts of a table's name": "\n\n[" + ".".join("a" * 20_000) + "]",
+    "octets": "[smtp]\nhost = 'h'\n" + "#" * 65_536,
+}
+HOSTILE_WHY = {
+    "nested arrays": ": its values are nested too deeply",
+    "nested tables": ": its values are nested too deeply",
+    "decimal digits": ": it has a number with too many digits",
+    "hexadecimal digits": ": smtp.port: expected a number from 1 to 65535",
+    "hexadecimal seconds": ": smtp.timeout: expected seconds above 0",
+    "parts of a key": ": line 2 has more than 100 dots",
+    "parts of a table's name": ": line 3 has more than 100 dots",
+    "octets": ": it has more than 65536 octets",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_file_that_is_too_much_for_the_parser(folder: Path, name: str) -> None:
+    path = write_toml(folder, HOSTILE[name])
+    with pytest.raises(SettingsError) as refused:
+        from_toml(path)
+    assert str(refused.value).startswith(f"{path}{HOSTILE_WHY[name]}")
+    assert refused.value.__context__ is None
+
+
+def test_a_file_as_large_as_it_may_be(folder: Path) -> None:
+    text = "[smtp]\nhost = 'h'\nproxy = 'none' # " + "." * 100 + "\n"
+    path = write_toml(folder, text.ljust(65_536, "#"))
+    assert set(from_toml(path).given) == {"host", "proxy"}
+
+
+def test_no_more_of_a_file_is_read_than_it_may_have(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    with path.open("wb") as file:
+        file.truncate(20_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(SettingsError, match="more than 65536 octets"):
+            from_toml(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2_000_000
+
+
 def test_sections_may_be_inside_others(folder: Path) -> None:
     path = write_toml(
         folder, "[mail.out]\nhost = 'h'\nuser = 'x'\n[mail.out.tls]\nciphers = 'HIGH'"
@@ -763,7 +816,7 @@ def test_secrets_as_text_or_callable(secret: object, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "kind", "why"),
     [
-        ({"password": 1}, TypeError, "not a int"),
+        ({"password": 1}, TypeError, "not an int"),
         ({"password": lambda: b"x"}, TypeError, "not a bytes"),
         ({"password": "x\0"}, SettingsError, "password: expected text without NUL"),
         ({"password": ""}, SettingsError, "password: it is empty"),

@@ -755,6 +755,7 @@ async def test_an_error_beside_a_server_goes_on_as_it_is(serve: Serve, connect: 
 
 async def test_a_handler_may_close_its_server(world: World, serve: Serve, connect: Connect) -> None:
     closed = threading.Event()
+    threads: list[threading.Thread] = []
 
     class Last(Handler):
         def on_message(
@@ -763,6 +764,7 @@ async def test_a_handler_may_close_its_server(world: World, serve: Serve, connec
             closing = self.close()
             if world.awaits:
                 return closing
+            threads.append(threading.current_thread())  # for itself it cannot wait
             with pytest.raises(StopIteration):
                 closing.send(None)
             return None
@@ -775,6 +777,8 @@ async def test_a_handler_may_close_its_server(world: World, serve: Serve, connec
         with pytest.raises(DeliveryInDoubt):
             await client.send(ENVELOPE, SMALL)
         assert await world.in_thread(lambda: closed.wait(20))
+    for thread in threads:
+        thread.join()
 
 
 async def test_one_connection_too_many_is_told_so(serve: Serve, connect: Connect) -> None:

@@ -23,6 +23,7 @@ from smtp_proto.flow import (
     SMTPTimeout,
     Timeouts,
 )
+from smtp_proto.wire.errors import kind_of
 from tests.adapters import peers
 from tests.adapters.peers import Conversation
 from tests.adapters.worlds import SOCKET, TRIO, Client, World, in_the_world_of
@@ -234,7 +235,7 @@ async def test_what_is_no_stream_is_refused_at_once(connect: Connected) -> None:
     with socket.socket() as connection, pytest.raises(ValueError, match="local_address"):
         connect(connection, local_address="127.0.0.1")
     for wrong in (5, "127.0.0.1", object(), (1, 2)):
-        with pytest.raises(TypeError, match=f"stream is .* not a {type(wrong).__name__}"):
+        with pytest.raises(TypeError, match=f"stream is .* not {kind_of(wrong)}"):
             connect(wrong)
 
 

@@ -193,7 +193,7 @@ async def test_a_logger_has_the_lines_on_debug(
 
 
 def test_what_is_no_trace(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="a callable, a logger or a path, not a int"):
+    with pytest.raises(TypeError, match="a callable, a logger or a path, not an int"):
         trace_to(cast("str", 3))
     with pytest.raises(OSError, match="nowhere"):
         trace_to(tmp_path / "nowhere" / "trace.log")
@@ -397,13 +397,13 @@ async def test_a_server_cannot_write_our_log(
 def test_nothing_that_is_told_can_forge_a_record(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "smtp_proto")
     bad = "a\r\nb\x1b[2J\u202e"
-    told = ConnectionJournal("server", "192.0.2.1", FailedLogins(), None)
+    told = ConnectionJournal("client", f"/run/{bad}", FailedLogins(), None)  # as a path may be
     told.happened(bad)
     told.login_failed("PLAIN", bad + "x" * 10_000, bad)
     first, second = [record.getMessage() for record in caplog.records]
     for message in (first, second):
         assert message.isprintable()
-        assert r"a\r\nb\x1b[2J\u202e" in message
+        assert message.count(r"a\r\nb\x1b[2J\u202e") >= 2
     assert len(second) < 300
 
 

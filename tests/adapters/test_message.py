@@ -425,3 +425,17 @@ def test_what_the_email_package_cannot_write_is_a_value_error() -> None:
     made.set_payload("Gr\ud800")
     with pytest.raises(ValueError, match=r"^the message cannot be written: "):
         prepare(made)
+
+
+@pytest.mark.parametrize("kind", [EmailMessage, Message])
+def test_parts_that_are_nested_too_deeply_are_a_value_error(kind: type[Message]) -> None:
+    made = kind()
+    for _ in range(1000):
+        outer = kind()
+        outer["Content-Type"] = "multipart/mixed"
+        outer.attach(made)
+        made = outer
+    made["From"], made["To"] = "a@x.org", "b@x.org"
+    with pytest.raises(ValueError, match=r"parts are nested too deeply .* octets") as refused:
+        prepare(made)
+    assert refused.value.__context__ is None

@@ -140,6 +140,27 @@ async def test_each_has_its_outcome(
     assert len(inbox.contents) == 5
 
 
+async def test_a_message_that_cannot_be_written_stops_no_other(world: World) -> None:
+    def message(depth: int) -> EmailMessage:
+        made = EmailMessage()
+        made.set_content("Hello.\n")
+        for _ in range(depth):
+            outer = EmailMessage()
+            outer["Content-Type"] = "multipart/mixed"
+            outer.attach(made)
+            made = outer
+        made["From"], made["To"] = "sender@example.org", "one@example.org"
+        return made
+
+    inbox = Inbox()
+    async with world.server(inbox) as server, connect(world, server.port) as client:
+        messages = [message(depth) for depth in (0, 1000, 5, 0)]
+        outcomes = [outcome async for outcome in client.send_many(messages)]
+    kinds = [SendResult, ValueError, SendResult, SendResult]
+    assert [type(outcome) for outcome in outcomes] == kinds
+    assert len(inbox.contents) == 3
+
+
 async def test_pairs_are_taken_lazily(world: World) -> None:
     pairs = Taken()
     async with (
@@ -280,7 +301,7 @@ async def test_nothing_else_is_said_while_messages_are_under_way(world: World) -
     ):
         outcomes = client.send_many([(ENVELOPE, content(number)) for number in range(3)])
         await anext(outcomes)
-        with pytest.raises(LocalProtocolError, match="under way"):
+        with pytest.raises(LocalProtocolError, match=r"under way: .*, or close\(\) the client$"):
             await client.noop()
         with pytest.raises(LocalProtocolError, match="under way"):
             client.send_many([])

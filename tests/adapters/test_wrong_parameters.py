@@ -2,17 +2,22 @@
 
 import inspect
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import fields
+from email.message import EmailMessage
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import trustme
 
+from smtp_adapters.content import source
 from smtp_adapters.socket import SMTPClient, SMTPServer
 from smtp_adapters.tls import ClientTLS, server_context
+from smtp_proto.engine import LocalProtocolError
 from smtp_proto.flow import Envelope, Handler, Security, Timeouts
 from smtp_proto.wire import NULL_REVERSE_PATH, Limits, Mailbox
+from tests.adapters.worlds import World
 
 Make = Callable[..., object]
 
@@ -201,7 +206,7 @@ def test_an_error_names_the_parameter_of_a_context(tmp_path: Path, authority: tr
         (client, {"local_hostname": "a b"}, "local_hostname: Domain: not 1 to 63 letters, digits"),
         (client, {"host": "a b"}, "host: Domain: "),
         (client, {"limits": {"reply_line": 5}}, "limits is a Limits, or None, not a dict"),
-        (client, {"pipelining": 0}, "pipelining is True or False, not a int"),
+        (client, {"pipelining": 0}, "pipelining is True or False, not an int"),
         (client, {"mechanisms": 5}, "mechanisms is a sequence of names of SASL mechanisms, as str"),
         (
             client,
@@ -234,3 +239,135 @@ def test_what_a_proxy_is_to_be_trusted_by_is_told_apart(tmp_path: Path) -> None:
         trust = ClientTLS(ca_file=tmp_path / name)
         with pytest.raises(kind, match="proxy_tls: ca_file"):
             SMTPClient("h", proxy="https://proxy.example:1", proxy_tls=trust)
+
+
+# --- calls -----------------------------------------------------------------------------------
+
+TO_ONE = Envelope.of("a@example.org", ["b@example.org"])
+OCTETS = b"Subject: x\r\n\r\n"
+
+
+async def pieces() -> AsyncIterator[bytes]:
+    yield OCTETS
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "why"),
+    [
+        (
+            "send",
+            ("a@b.example", OCTETS),
+            "envelope: it takes an Envelope, see Envelope.of(), not a s",
+        ),
+        ("send", (None, OCTETS), "envelope: it takes an Envelope, see Envelope.of(), not None"),
+        (
+            "send",
+            (("a@b.example",), OCTETS),
+            "envelope: it takes an Envelope, see Envelope.of(), not",
+        ),
+        (
+            "send",
+            (TO_ONE, None),
+            "content is octets, a binary file, or an iterable of octets, not None",
+        ),
+        (
+            "send",
+            (TO_ONE, 5),
+            "content is octets, a binary file, or an iterable of octets, not an int",
+        ),
+        (
+            "send",
+            (TO_ONE, Path("x")),
+            "content is octets, a binary file, or an iterable of octets, n",
+        ),
+        (
+            "send",
+            (TO_ONE, pieces),
+            "content is octets, a binary file, or an iterable of octets, not a",
+        ),
+        (
+            "send",
+            (TO_ONE, EmailMessage()),
+            "content is octets, a binary file, or an iterable of octe",
+        ),
+        (
+            "send",
+            (TO_ONE, "text"),
+            "content is octets, not text: encode() it, or open the file as bina",
+        ),
+        (
+            "send",
+            (TO_ONE, StringIO("text")),
+            "content is octets, not text: encode() it, or open the fi",
+        ),
+        (
+            "send_message",
+            (OCTETS,),
+            "message is a Message of the email package (for octets there is s",
+        ),
+        (
+            "send_message",
+            ("text",),
+            "message is a Message of the email package (for octets there is s",
+        ),
+        (
+            "send_many",
+            (None,),
+            "pairs is an iterable of messages, or of pairs of an Envelope and cont",
+        ),
+        (
+            "send_many",
+            (pieces,),
+            "pairs is an iterable of messages, or of pairs of an Envelope and co",
+        ),
+        ("verify", (5,), "string is text, as str, not an int"),
+        ("expand", (b"list",), "string is text, as str, not a bytes"),
+        ("help", (None,), "topic is text, as str, not None"),
+        (
+            "authenticate",
+            ("ann",),
+            "auth is a user name and a password, or credentials of smtp_proto",
+        ),
+    ],
+)
+async def test_a_wrong_call_says_what_is_wanted_and_changes_nothing(
+    world: World, method: str, given: tuple[object, ...], why: str
+) -> None:
+    lines: list[object] = []
+    async with world.server(Handler()) as server:
+        client = world.client("127.0.0.1", server.port, security=Security.NONE, trace=lines.append)
+        async with client:
+            said = len(lines)
+            call: Make = getattr(client, method)
+            with pytest.raises(TypeError) as refused:
+                await awaited(call(*given))
+            assert str(refused.value).startswith(why)
+            assert len(lines) == said
+            assert (await client.send(TO_ONE, OCTETS)).accepted
+
+
+async def awaited(result: object) -> None:
+    if isinstance(result, Awaitable):
+        await result
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        (Path("x"), "Path: open() the file as binary"),
+        (pieces, "not a function: call it"),
+        (EmailMessage(), "not an EmailMessage: send_message() takes it"),
+    ],
+)
+def test_what_was_meant_as_content_is_told(content: object, hint: str) -> None:
+    take: Make = source
+    with pytest.raises(TypeError) as refused:
+        take(content)
+    assert str(refused.value).endswith(hint)
+
+
+async def test_a_server_has_a_port_within_its_block(world: World) -> None:
+    async with world.server(Handler()) as server:
+        assert server.port
+    with pytest.raises(LocalProtocolError, match="`with` or `async with` block"):
+        _ = server.port

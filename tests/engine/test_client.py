@@ -348,6 +348,18 @@ def test_behind_a_command_that_ends_a_group_nothing_goes_out(
     assert bool(followers) == (move_of(command) not in GROUP_ENDERS)
 
 
+def test_nothing_goes_before_the_greeting() -> None:
+    with pytest.raises(LocalProtocolError, match="EHLO: wait for the greeting"):
+        ClientConnection().send(Ehlo("a.example"))
+
+
+@pytest.mark.parametrize(("command", "name"), [("QUIT", "str"), (Quit, "type"), (None, "NoneType")])
+def test_what_is_no_command_is_not_sent(command: object, name: str) -> None:
+    send: Callable[..., bytes] = client_in(State.READY).send
+    with pytest.raises(LocalProtocolError, match=f"not a {name}"):
+        send(command)
+
+
 @pytest.mark.parametrize(
     "client",
     [
@@ -1117,7 +1129,9 @@ def test_the_end_of_the_input_is_in_order_behind_the_end_only(state: State) -> N
     if state is State.CLOSED:
         assert poll(client) == poll(client) == [ConnectionEnded()]
     else:
-        assert f"lost in the state {state.value}" in str(broken(client.next_event))
+        due = "1 reply" if state is State.GREETING else "no replies"
+        ended = f"the stream ended in the state {state.value}, with {due} outstanding"
+        assert str(broken(client.next_event)) == ended
         assert client.finished
 
 

@@ -189,7 +189,8 @@ def test_an_answer_that_is_none_is_an_error(name: str, answer: object) -> None:
     (error,) = errors
     assert isinstance(error, TypeError)
     shown = "354 more" if isinstance(answer, Reply) else type(answer).__name__
-    assert str(error) == f"the answer is to be a reply, 2xx, 4xx or 5xx, or None, not {shown}"
+    expected = "a reply, 2xx, 4xx or 5xx, or None"
+    assert str(error) == f"{name}(): the answer is to be {expected}, not {shown}"
 
 
 def test_the_base_class_decides_nothing() -> None:

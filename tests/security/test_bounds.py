@@ -11,9 +11,11 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
+from smtp_adapters.maildir import MaildirHandler
 from smtp_adapters.message import prepare_octets
 from smtp_proto.flow.handler import Handler, ServerSession
 from smtp_proto.proxy import HttpConnect, ProxyCodecError, ProxyHeaderReader, Socks5, parse_proxy
@@ -248,3 +250,22 @@ def test_a_message_of_any_size_is_not_collected() -> None:
     finally:
         tracemalloc.stop()
     assert codes(client.say(b".\r\n")) == (250,)
+
+
+def test_a_message_that_is_collected_is_there_once(tmp_path: Path) -> None:
+    client = Client(MaildirHandler(tmp_path, "mail.test"), settings())
+    client.say(HELLO + MAIL + RCPT + b"DATA\r\n")
+    block = b"x" * 998 + b"\r\n"
+    size = 10_000_000
+    tracemalloc.start()
+    try:
+        for _ in range(size // len(block)):
+            client.say(block)
+            client.asks.clear()
+            client.timers.clear()
+        said = client.say(b".\r\n")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert codes(said) == (250,)
+    assert peak < 1.25 * size  # what grows takes some octets more than it has

@@ -14,6 +14,7 @@ from smtp_adapters.asyncio.stream import RECEIVE, Stream
 from smtp_adapters.reach import closed_here, own_address, used_up
 from smtp_proto.flow import Connect
 from smtp_proto.wire import Octets
+from smtp_proto.wire.errors import kind_of
 
 
 def given_stream(stream: object) -> Verbs:
@@ -26,7 +27,7 @@ def given_stream(stream: object) -> Verbs:
         case _:
             raise TypeError(
                 "stream is a plain connected socket, or a StreamReader with its StreamWriter, "
-                f"not a {type(stream).__name__}"
+                f"not {kind_of(stream)}"
             )
 
 

@@ -20,13 +20,17 @@ from smtp_proto.flow.errors import (
     ConnectError,
     ConnectionLost,
     DeliveryInDoubt,
+    PermanentError,
     ProtocolViolation,
     ProxyError,
+    ReplyError,
     SMTPError,
     SMTPTimeout,
     TLSError,
 )
+from smtp_proto.flow.timeouts import Phase
 from smtp_proto.wire.errors import escaped
+from smtp_proto.wire.reply import Reply
 
 _PROGRAM = "smtp-proto"
 
@@ -104,10 +108,20 @@ def explained(error: SMTPError) -> str:
     text = CLIENT(str(error))
     if error.phase is not None and f"phase {error.phase.value}" not in text:
         text = f"{text} (phase {error.phase.value})"
-    advice = _ADVICE.get(exit_of(error))
-    if isinstance(error, AuthenticationError) and not error.tried:
-        advice = "--mechanisms, --security and --allow-cleartext-auth say what may be used"
+    advice = _advice(error)
     return f"{text}; {advice}" if advice else text
+
+
+def _advice(error: SMTPError) -> str | None:
+    match error:
+        case AuthenticationError(tried=()):
+            return "--mechanisms, --security and --allow-cleartext-auth say what may be used"
+        case ReplyError(reply=Reply(code=530)):  # RFC 4954 6, RFC 3207 4
+            return "--user says who logs in, --security when TLS begins"
+        case PermanentError(phase=Phase.EHLO, reply=Reply(code=500 | 502)):  # RFC 2033 4.1
+            return "--protocol says whether the server speaks SMTP or LMTP"
+        case _:
+            return _ADVICE.get(exit_of(error))
 
 
 # --- Lines ------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from smtp_proto.engine import Protocol
 from smtp_proto.flow import Security, Timeouts
 from smtp_proto.sasl import AnyCredentials, Credentials, ExternalCredentials, TokenCredentials
 from smtp_proto.wire import Limits
+from smtp_proto.wire.errors import kind_of
 
 T = TypeVar("T")
 
@@ -106,9 +107,7 @@ def _from_overrides(given: Mapping[str, object]) -> Settings:
 def _called(name: str, value: object) -> str:
     text: object = value() if callable(value) else value
     if not isinstance(text, str):
-        raise TypeError(
-            f"{name} is text, or a callable that returns it, not a {type(text).__name__}"
-        )
+        raise TypeError(f"{name} is text, or a callable that returns it, not {kind_of(text)}")
     return text
 
 

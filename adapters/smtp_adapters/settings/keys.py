@@ -184,6 +184,12 @@ def _path(text: str) -> Path:
     return Path(_text(text))
 
 
+def _trace(text: str) -> Path:
+    if text == "-":
+        raise ValueError("nobody means a file of this name")
+    return _path(text)
+
+
 _SECURITIES = {security.value: security for security in Security}
 _PROTOCOLS = {protocol.value.lower(): protocol for protocol in Protocol}
 _VERSIONS = {
@@ -218,6 +224,7 @@ FILE = Kind("FILE", "a file that can be read", _file, path=True, quoted=True)
 SECRET_FILE = Kind("FILE", "a file that can be read", _file, path=True)
 DIRECTORY = Kind("FOLDER", "a folder that can be read", _directory, path=True, quoted=True)
 PATH = Kind("PATH", "a path", _path, path=True)
+TRACE = Kind("PATH", "the path of a file, or /dev/stderr", _trace, path=True)
 LOCAL_ADDRESS = Kind(
     "ADDRESS", "an IP address, as 192.0.2.1, 192.0.2.1:0 or [::1]:0", _local_address
 )
@@ -332,7 +339,7 @@ KEYS: tuple[Key, ...] = (
     Key("allow_cleartext_auth", FLAG, "let the password go over a connection without TLS", "no"),
     Key("pipelining", FLAG, "send several commands at once where the server can take them", "yes"),
     Key("chunking", FLAG, "send content in chunks where the server can take them", "yes"),
-    Key("trace", PATH, "write the dialogue, without secrets, to this file"),
+    Key("trace", TRACE, "write the dialogue, without secrets, to this file"),
     Key("timeout", SECONDS, "for each step, and for all of them together", "see below"),
     Key("auth.user", TEXT, "log in under this name"),
     *_secret("auth.password", "the password", _LOGIN),

@@ -28,6 +28,10 @@ def expanded(given: Given, folder: Path | None = None) -> Iterator[Given]:
 
 # --- TOML ------------------------------------------------------------------------------------
 
+_LARGEST_FILE = 65_536  # octets: a file without end would fill the memory
+_MOST_DOTS = 100  # in a line: the parser takes the square of the time for the parts of a key
+_MOST_BITS = 64  # of a number
+
 _TYPES: tuple[tuple[type, str], ...] = (
     (bool, "true or false"),  # before int, which it is, too
     (int, "a number"),
@@ -60,16 +64,43 @@ def from_toml(path: str | os.PathLike[str], section: str = "smtp") -> Settings:
 
 
 def _parsed(path: Path) -> Mapping[str, object]:
+    octets = _read(path)
     try:
-        return tomllib.loads(path.read_bytes().decode())
-    except OSError as error:
-        why = f"cannot be read: {error.strerror}"
+        return tomllib.loads(octets.decode())
     except UnicodeDecodeError:
         why = "it is not UTF-8: save it as that"
     except tomllib.TOMLDecodeError as error:
         why = f"it is no TOML: {error}"
+    except RecursionError:
+        why = "its values are nested too deeply: no setting has more than an array"
+    except ValueError:  # from int()
+        why = "it has a number with too many digits: no setting needs so many"
     # Out here no other error, which has the text, hangs on this one.
     raise SettingsError(str(path), why)
+
+
+def _read(path: Path) -> bytes:
+    """What the file has, if a parser may be given that."""
+    try:
+        with path.open("rb") as file:
+            octets = file.read(_LARGEST_FILE + 1)
+    except OSError as error:
+        why = f"cannot be read: {error.strerror}"
+    else:
+        why = _too_much(octets)
+        if not why:
+            return octets
+    raise SettingsError(str(path), why)
+
+
+def _too_much(octets: bytes) -> str:
+    """Why no parser should be given this; "" if it may."""
+    if len(octets) > _LARGEST_FILE:
+        return f"it has more than {_LARGEST_FILE} octets: is it the right file?"
+    for number, line in enumerate(octets.split(b"\n"), 1):
+        if line.count(b".") > _MOST_DOTS:
+            return f"line {number} has more than {_MOST_DOTS} dots: write it on several lines"
+    return ""
 
 
 def _is_table(value: object) -> TypeGuard[dict[str, object]]:
@@ -102,9 +133,16 @@ def _toml_value(key: Key, value: object, where: str, folder: Path) -> Given:
         if len(members) == len(value) > 0:
             return Given(key, tuple(members), where)
     elif type(value) in key.kind.types:
-        text = ("no", "yes")[value] if isinstance(value, bool) else str(value)
-        return Given.of(key, text, where, folder)
+        return Given.of(key, _as_text(value), where, folder)
     raise SettingsError(where, f"expected {key.kind.expected}, not {_type_name(value)}")
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    # For a number of very many digits str() raises an error, which does not say where it stands.
+    too_large = isinstance(value, int) and value.bit_length() > _MOST_BITS
+    return "a number too large" if too_large else str(value)
 
 
 def _type_name(value: object) -> str:

@@ -14,6 +14,7 @@ from smtp_adapters.reach import TimeIsUp, closed_here, own_address, used_up
 from smtp_adapters.socket.stream import RECEIVE, Stream, seconds_until
 from smtp_proto.flow import Connect
 from smtp_proto.wire import Octets
+from smtp_proto.wire.errors import kind_of
 
 
 @runtime_checkable
@@ -48,7 +49,7 @@ def given_stream(stream: object) -> Stream:
         return GivenObject(stream)  # an SSLSocket, too: it waits for more than its file does
     raise TypeError(
         "stream is a connected socket, or has its send, recv, settimeout and close, "
-        f"not a {type(stream).__name__}"
+        f"not {kind_of(stream)}"
     )
 
 

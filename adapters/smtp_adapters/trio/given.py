@@ -15,6 +15,7 @@ from smtp_adapters.trio.loop import Verbs
 from smtp_adapters.trio.stream import RECEIVE, Stream
 from smtp_proto.flow import Connect
 from smtp_proto.wire import Octets
+from smtp_proto.wire.errors import kind_of
 
 
 def given_stream(stream: object) -> Verbs:
@@ -26,8 +27,7 @@ def given_stream(stream: object) -> Verbs:
             return GivenStream(stream)
         case _:
             raise TypeError(
-                "stream is a plain connected socket, or a trio.abc.Stream, "
-                f"not a {type(stream).__name__}"
+                f"stream is a plain connected socket, or a trio.abc.Stream, not {kind_of(stream)}"
             )
 
 
