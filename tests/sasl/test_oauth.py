@@ -261,7 +261,7 @@ NOT_SHOWN = "not shown: the token may be hidden in it"
     [
         f'{{"status":"{ESCAPED}",}}',
         f'{{"status":"{ESCAPED}","n":{"9" * 5000}}}',
-        f'{{"status":"{ESCAPED}","n":{"[" * 6000}{"]" * 6000}}}',
+        f'{{"status":"{ESCAPED}","n":{"[" * 200_000}{"]" * 200_000}}}',
         f'{{"status":"{ESCAPED}"',
         ESCAPED,
         json.dumps({"status": ESCAPED}),
