@@ -386,7 +386,7 @@ class Session:
             while True:
                 event = yield from self.next_reply(timer)
                 self.last_words.append(event)
-        except SMTPError:
+        except (SMTPError, RemoteProtocolError):  # clear text behind 220 to STARTTLS
             return
 
     def _broken(self, why: str, phase: Phase) -> SMTPError:

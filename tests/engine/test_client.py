@@ -1302,3 +1302,13 @@ def test_what_is_buffered_has_its_limits() -> None:
     client.send(Vrfy("someone"))
     client.receive_data(b"250 " + b"x" * Limits().reply_line)
     broken(client.next_event)
+
+
+def test_in_lmtp_recipients_that_are_accepted_in_the_same_words_count() -> None:
+    client = client_in(State.READY, protocol=Protocol.LMTP)
+    client.send_group([mail(), rcpt("a@example.org"), rcpt("b@example.org"), rcpt("c@example.org")])
+    client.receive_data(b"250 Ok\r\n" * 4)
+    assert len(client.next_replies()) == 4
+    ask(client, Data(), GO_AHEAD)
+    client.end_content()
+    assert client.outstanding == 3

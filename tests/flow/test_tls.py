@@ -317,6 +317,22 @@ def test_a_fragment_behind_the_220(starttls: OpenSettings, fragment: bytes, late
     assert bool(server.sent[2:]) is later
 
 
+class Unwritable(Segments):
+    """Hears nothing but EHLO."""
+
+    def write(self, data: bytes) -> None:
+        if self.sent:
+            raise BrokenPipeError(32, "Broken pipe")
+        super().write(data)
+
+
+def test_clear_text_behind_a_220_to_what_could_not_be_written(starttls: OpenSettings) -> None:
+    ehlo = b"250-x\r\n250 STARTTLS\r\n"
+    server = Unwritable(b"220 x\r\n", ehlo, b"220 Go ahead\r\n", b"250 INJECTED\r\n")
+    error = fail(ConnectionLost, starttls, server)
+    assert isinstance(error.__cause__, BrokenPipeError)
+
+
 @pytest.mark.parametrize(
     ("after", "error"), [("S:EOF", TLSError), ("S:BREAK", TLSError), ("S:TIME", SMTPTimeout)]
 )

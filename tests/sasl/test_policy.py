@@ -1,6 +1,6 @@
 """The policy: the strongest mechanism that is allowed, and a reason for each other one."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import ClassVar
 
@@ -601,3 +601,10 @@ def test_what_proves_nothing_is_used_by_name_only() -> None:
 
 def test_a_server_context_allows_nothing_by_itself() -> None:
     assert not ServerContext("mx.example.org", lambda: bytes(16)).proxy_authorization
+
+
+@pytest.mark.parametrize("value", ["no", 1, None])
+def test_a_word_for_no_is_no_leave_for_clear_text(value: object) -> None:
+    make: Callable[..., Policy] = Policy
+    with pytest.raises(TypeError, match="allow_cleartext is True or False"):
+        make(allow_cleartext=value)

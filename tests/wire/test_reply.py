@@ -402,3 +402,11 @@ def test_a_status_code_out_of_range_is_refused(numbers: tuple[int, int, int]) ->
 def test_a_text_that_is_no_status_code_is_refused(text: str) -> None:
     with pytest.raises(WireError, match="status-code"):
         EnhancedStatusCode.parse(text)
+
+
+@pytest.mark.parametrize("code", [200, 299, 400, 499, 500, 599])
+def test_the_class_of_a_status_is_the_first_digit_of_the_code(code: int) -> None:
+    first = code // 100
+    assert Reply(code, (f"{first}.1.2 x",)).enhanced_status == EnhancedStatusCode(first, 1, 2)
+    other = 2 if first == 5 else 5
+    assert Reply(code, (f"{other}.1.2 x",)).enhanced_status is None
