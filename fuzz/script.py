@@ -72,16 +72,17 @@ def cuts(data: bytes) -> Iterator[Cut]:
 
 
 # What is followed by something else than a line that is already on its way: a client has to wait
-# for the reply. RFC 4954 4, RFC 3207 4
-_WAITS = re.compile(rb"AUTH|STARTTLS", re.IGNORECASE)
+# for the reply. RFC 4954 4, RFC 3207 4. And where a TLS layer breaks, which is \x14, it gives what
+# came before, and breaks when more is asked of it: that may be too late for a timeout.
+_WAITS = re.compile(rb"AUTH|STARTTLS|\x14", re.IGNORECASE)
 
 
 def patient(script: Script, cut: Cut) -> Cut:
-    """Return `cut`; if AUTH or STARTTLS is said somewhere, one that cuts behind each line, too."""
+    """Return `cut`; if somebody has to wait somewhere, one that cuts behind each line, too."""
     if not _WAITS.search(b"".join(turn.octets for turn in script.turns)):
         return cut
     return lambda octets: [
-        piece for line in re.split(rb"(?<=\n)", octets) if line for piece in cut(line)
+        piece for line in re.split(rb"(?<=\n)|(?=\x14)", octets) if line for piece in cut(line)
     ]
 
 
