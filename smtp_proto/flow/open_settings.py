@@ -16,7 +16,7 @@ from smtp_proto.sasl import AnyCredentials, Policy
 from smtp_proto.sasl.mechanism import Mechanism
 from smtp_proto.sasl.registry import MECHANISMS
 from smtp_proto.wire import Limits, WireError, validate_domain
-from smtp_proto.wire.errors import kind_of, shown
+from smtp_proto.wire.errors import check_flag, kind_of, shown
 
 _ANY_PORT = 25
 
@@ -90,8 +90,7 @@ class OpenSettings:
         _check_factory("proxy_tls", self.proxy_tls)
         if self.proxy_header:
             _check_header(self.proxy_header)
-        if type(self.allow_cleartext) is not bool:
-            raise TypeError("allow_cleartext is True or False")  # "no" would be true
+        check_flag("allow_cleartext", self.allow_cleartext)
         if self.local_hostname is not None:
             validate_domain(self.local_hostname)
 
@@ -111,7 +110,7 @@ def _check_host(host: object) -> None:
     if not isinstance(host, str):
         raise TypeError(f"host is a name or an IP address as str, not {kind_of(host)}")
     if not host or not host.isprintable() or " " in host:
-        raise WireError("host", f"neither a name nor an IP address: {shown(host)!r}")
+        raise WireError("host", f"neither a name nor an IP address: '{shown(host)}'")
 
 
 def _check_factory(name: str, factory: object) -> None:

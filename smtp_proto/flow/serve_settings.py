@@ -18,6 +18,7 @@ from smtp_proto.wire.address import validate_domain
 from smtp_proto.wire.capabilities import Capabilities
 from smtp_proto.wire.command import Auth, Command, Ehlo, Helo, Lhlo, Noop, Quit, Rset, StartTls
 from smtp_proto.wire.content import BareLineEndings
+from smtp_proto.wire.errors import check_flag
 from smtp_proto.wire.limits import Limits
 from smtp_proto.wire.reply import Reply
 
@@ -72,8 +73,8 @@ class ServeSettings:
     def __post_init__(self) -> None:
         validate_domain(self.hostname, lenient=True)
         check_security(self.security)
-        if type(self.allow_cleartext_auth) is not bool:
-            raise TypeError("allow_cleartext_auth is True or False")
+        check_flag("require_auth", self.require_auth)
+        check_flag("allow_cleartext_auth", self.allow_cleartext_auth)
         if self.security in FOR_CLIENTS:
             raise ValueError(f"security {self.security.value!r} is for clients: say what you offer")
         if self.security is not Security.NONE and self.tls is None:

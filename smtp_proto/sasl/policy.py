@@ -21,6 +21,7 @@ from smtp_proto.sasl.mechanism import (
     Strength,
 )
 from smtp_proto.sasl.registry import MECHANISMS
+from smtp_proto.wire.errors import check_flag
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,7 @@ class Policy:
     """What to prefer, the first one most; all others follow, by strength. It allows nothing."""
 
     def __post_init__(self) -> None:
-        if type(self.allow_cleartext) is not bool:
-            raise TypeError("allow_cleartext is True or False")  # "no" would be true
+        check_flag("allow_cleartext", self.allow_cleartext)
         for setting, names in (("allowed", self.allowed or ()), ("order", self.order)):
             for name in names:
                 if not MECHANISM_NAME.fullmatch(name):

@@ -49,6 +49,12 @@ def refuse_text(what: str, members: object) -> None:
         raise TypeError(f"{what}: a tuple, not one str")
 
 
+def check_flag(name: str, flag: object) -> None:
+    """Raises TypeError for what is neither True nor False: "no" must not mean yes."""
+    if not isinstance(flag, bool):
+        raise TypeError(f"{name} is True or False, not {kind_of(flag)}")
+
+
 def kind_of(value: object) -> str:
     """The type of what a caller gave: "a str", "an int", "None".
 

@@ -57,11 +57,12 @@ def test_the_name_of_a_mode_is_no_mode(security: object) -> None:
             make(security=security)
 
 
-def test_a_word_for_no_is_no_leave_for_clear_text() -> None:
+def test_a_word_for_no_is_no_flag() -> None:
     makes: list[tuple[str, Callable[..., object]]] = [
         ("allow_cleartext", partial(OpenSettings, "mail.test")),
         ("allow_cleartext", Policy),
         ("allow_cleartext_auth", partial(ServeSettings, hostname="mail.test", nonce=bytes)),
+        ("require_auth", partial(ServeSettings, hostname="mail.test", nonce=bytes)),
     ]
     for name, make in makes:
         for value in ("no", 1, None):
@@ -71,8 +72,9 @@ def test_a_word_for_no_is_no_leave_for_clear_text() -> None:
 
 @pytest.mark.parametrize("host", ["", "two words", "a\r\nb", "a\0b", "mail.test\x1b"])
 def test_a_host_that_is_none(host: str) -> None:
-    with pytest.raises(WireError, match="host: neither a name nor an IP address"):
+    with pytest.raises(WireError, match="host: neither a name nor an IP address") as caught:
         OpenSettings(host)
+    assert "\\\\" not in str(caught.value), "escaped once"
 
 
 @pytest.mark.parametrize("port", [0, -1, 65_536, "25", 2.5])

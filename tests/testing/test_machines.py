@@ -211,12 +211,19 @@ class DoesNotWait(OurClient):
         return octets + b"RSET\r\n" if octets.startswith(b"MAIL") else octets
 
 
-class ForgetsTheSender(OurClient):
+class SaysSomethingElse(OurClient):
+    """In place of MAIL."""
+
     keywords = ("8BITMIME",)
+    says = b""
 
     def receive(self) -> bytes:
         octets = super().receive()
-        return b"RCPT TO:<b@example.net>\r\n" if octets.startswith(b"MAIL") else octets
+        return self.says if octets.startswith(b"MAIL") else octets
+
+
+class ForgetsTheSender(SaysSomethingElse):
+    says = b"RCPT TO:<b@example.net>\r\n"
 
 
 class SaysItWrongly(OurClient):
@@ -228,24 +235,16 @@ class SaysItWrongly(OurClient):
         return super().receive().replace(b"MAIL FROM:", b"MAIL FROM: \x1b")
 
 
-class LogsIn(OurClient):
+class LogsIn(SaysSomethingElse):
     """Though nobody has offered that."""
 
-    keywords = ("8BITMIME",)
-
-    def receive(self) -> bytes:
-        octets = super().receive()
-        return b"AUTH PLAIN AGEAc2VjcmV0\r\n" if octets.startswith(b"MAIL") else octets
+    says = b"AUTH PLAIN AGEAc2VjcmV0\r\n"
 
 
-class SaysAPassword(OurClient):
+class SaysAPassword(SaysSomethingElse):
     """Where nobody has asked for it."""
 
-    keywords = ("8BITMIME",)
-
-    def receive(self) -> bytes:
-        octets = super().receive()
-        return b"c2VjcmV0\r\nNOOP\r\n" if octets.startswith(b"MAIL") else octets
+    says = b"c2VjcmV0\r\nNOOP\r\n"
 
 
 class GoesAway(OurClient):
