@@ -153,6 +153,9 @@ def _open(flow: Callable[[], Flow[Session]], settings: OpenSettings, stream: Str
 
 def close(session: Session, stream: Stream) -> None:
     """End a session that can be used, and see that it cannot any more."""
+    if session.over:  # the server has ended it behind its last reply
+        assert not session.usable
+        return
     assert session.usable
     assert session.engine.state is State.READY
     carry_out(CloseSession(session), stream)

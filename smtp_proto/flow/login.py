@@ -17,7 +17,7 @@ from smtp_proto.flow.errors import (
     ProtocolViolation,
 )
 from smtp_proto.flow.flow import Steps
-from smtp_proto.flow.secrets import Secrets
+from smtp_proto.flow.secrets import LoginSecrets
 from smtp_proto.flow.security import Security
 from smtp_proto.flow.session import Login, Session
 from smtp_proto.flow.timeouts import Expired, Phase
@@ -100,7 +100,7 @@ class _Login:
         self._tried: list[str] = []
         self._passed_over: tuple[tuple[str, str], ...] = ()
         self._reply: Reply | None = None
-        self._secrets = Secrets(None)
+        self._secrets = LoginSecrets(None)
         self.excluded: dict[str, str] = {}
         """The mechanisms that the server did not keep to, and what it said."""
         self.responded = False
@@ -137,7 +137,7 @@ class _Login:
         """One exchange; returns the reply that ended it. Raises AuthenticationError."""
         mechanism = self.mechanism
         self._tried.append(mechanism.name)
-        self._secrets = self._session.secrets = secrets = Secrets(credentials)
+        self._secrets = self._session.secrets = secrets = LoginSecrets(credentials)
         try:
             reply, self.responded = yield from _exchange(self._session, mechanism, secrets)
             if reply.code == 235:
@@ -239,7 +239,7 @@ def identity_of(credentials: AnyCredentials) -> str:
 
 
 def _exchange(
-    session: Session, mechanism: ClientMechanism, secrets: Secrets
+    session: Session, mechanism: ClientMechanism, secrets: LoginSecrets
 ) -> Steps[tuple[Reply, bool]]:
     """Challenges and responses, to the reply that ends them; and whether there were any.
 
@@ -248,7 +248,7 @@ def _exchange(
     responded = False
     held_back: bytes | None = None
     initial_response = mechanism.start()
-    secrets.add(initial_response)
+    secrets.add_octets(initial_response or b"")
     command = Auth(mechanism.name, initial_response)
     if len(command.encode()) > _LONGEST_COMMAND_LINE:
         # RFC 4954 4: a line too long goes in two steps.
@@ -263,7 +263,7 @@ def _exchange(
             why = f"the server's challenge makes no sense: {error}"
             yield from _say(session, AuthResponse(None))  # RFC 4954 4: "*" cancels
             raise SASLError(why) from None
-        secrets.add(response)
+        secrets.add_octets(response)
         responded = held_back is None
         held_back = None
         reply = yield from _say(session, AuthResponse(response))

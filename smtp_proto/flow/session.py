@@ -40,7 +40,7 @@ from smtp_proto.flow.flow import Steps
 from smtp_proto.flow.journal import QUIET, Journal
 from smtp_proto.flow.link import Link
 from smtp_proto.flow.open_settings import OpenSettings
-from smtp_proto.flow.secrets import Secrets
+from smtp_proto.flow.secrets import LoginSecrets
 from smtp_proto.flow.timeouts import Phase
 from smtp_proto.flow.tls import TLSInfo, TLSLayer
 from smtp_proto.wire import (
@@ -103,7 +103,7 @@ class Session:
             secure=layer is not None,
             trace=self._trace if journal.wants_lines else None,
         )
-        self.secrets: Secrets | None = None
+        self.secrets: LoginSecrets | None = None
         """Those of the last login: what a server says later may quote them, too."""
         self.protocol = settings.protocol
         self.timeouts = settings.timeouts

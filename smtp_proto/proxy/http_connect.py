@@ -18,6 +18,7 @@ from smtp_proto.proxy.codec import (
 )
 from smtp_proto.proxy.endpoint import Endpoint
 from smtp_proto.wire import WireError, shown
+from smtp_proto.wire.secrets import Secrets
 
 # All headers of an answer together, those of interim answers, too.
 _LONGEST_HEADER = 32_768  # octets: real ones have some hundreds
@@ -157,9 +158,10 @@ def _check_field_line(link: Link, line: bytes, credentials: bytes) -> None:
 
 
 def _quoted(line: bytes, credentials: bytes) -> str:
-    """Return a line for a message, without the credentials that it may give back."""
-    user_pass = base64.b64decode(credentials)
-    _, _, password = user_pass.partition(b":")
-    for secret in filter(None, (credentials.rstrip(b"="), user_pass, password)):
-        line = line.replace(secret, b"***")
-    return shown(line)
+    """Return a line for a message; only "***" if it gives the credentials back."""
+    secrets = Secrets()
+    secrets.add(credentials.decode("ascii"))
+    _, _, password = base64.b64decode(credentials).partition(b":")
+    secrets.add(password.decode())
+    secrets.add_octets(password)
+    return shown(secrets.hidden_in(line.decode(errors="backslashreplace")))

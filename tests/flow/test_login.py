@@ -30,7 +30,7 @@ from smtp_proto.flow.journal import QUIET, Journal
 from smtp_proto.flow.login import identity_of
 from smtp_proto.flow.mail import SendMail
 from smtp_proto.flow.open import OpenSession
-from smtp_proto.flow.secrets import Secrets
+from smtp_proto.flow.secrets import LoginSecrets
 from smtp_proto.flow.security import Security
 from smtp_proto.flow.simple import noop
 from smtp_proto.flow.timeouts import Expired, Phase
@@ -536,9 +536,9 @@ def test_however_much_a_server_says_each_reply_is_looked_through() -> None:
 
 
 def test_what_was_no_secret_may_become_one() -> None:
-    secrets, reply = Secrets(ALICE), Reply.build(250, "bm8tc2VjcmV0")
+    secrets, reply = LoginSecrets(ALICE), Reply.build(250, "bm8tc2VjcmV0")
     assert secrets.reply_without(reply) is reply
-    secrets.add(b"no-secret")
+    secrets.add_octets(b"no-secret")
     assert secrets.reply_without(reply).text == "***"
 
 

@@ -170,8 +170,20 @@ def test_what_is_said_first_counts() -> None:
     assert "407 No" in str(outcome.error)
 
 
+_CANARY_IN_BASE64 = base64.b64encode(CANARY.encode()).decode()
+
+
 @pytest.mark.parametrize(
-    "secret", [CANARY, base64.b64encode(b"tim:" + CANARY.encode()).decode(), f"tim:{CANARY}"]
+    "secret",
+    [
+        CANARY,
+        CANARY[1:9],
+        f"tim:{CANARY}",
+        base64.b64encode(b"tim:" + CANARY.encode()).decode(),
+        base64.b64encode(b"tim:" + CANARY.encode()).decode()[8:16],
+        _CANARY_IN_BASE64,
+        _CANARY_IN_BASE64[:8],
+    ],
 )
 @pytest.mark.parametrize(
     "answer",
