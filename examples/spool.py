@@ -23,7 +23,6 @@ from smtp_proto import (
     DeliveryInDoubt,
     MessageTooLarge,
     PermanentError,
-    RecipientsRefused,
     SMTPError,
 )
 
@@ -37,8 +36,6 @@ def place_of(error: SMTPError | ValueError) -> str:
             return "refused"
         case ValueError():  # nobody's address, or no address at all
             return "refused"
-        case RecipientsRefused(refused=replies):
-            return "refused" if all(reply.permanent for reply in replies.values()) else ""
         case _:
             return ""
 

@@ -14,8 +14,8 @@ SMTPError
 │   ├── TransientError      4xx: the same may succeed later
 │   ├── PermanentError      5xx: it will not
 │   ├── SenderRefused       MAIL was refused (and an instance of one of the two above)
+│   ├── RecipientsRefused   not one recipient was accepted: a reply for each (likewise)
 │   └── ContentRefused      DATA or the content was refused (likewise)
-├── RecipientsRefused       not one recipient was accepted: a reply for each
 ├── ProtocolViolation       the server said what no server may say
 ├── ConnectionLost          the connection ended in the middle
 ├── SMTPTimeout             a phase took too long (also a TimeoutError)
@@ -186,6 +186,24 @@ class SenderRefused(ReplyError):
     """MAIL was refused: nothing was sent. The session can be used further, unless by 421."""
 
 
+class RecipientsRefused(ReplyError):
+    """Not one recipient was accepted.
+
+    Nothing was sent. `refused`: each with its reply; `reply`: the first that is 4xx, else the first
+    of all. The session can be used further, unless by 421.
+    """
+
+    def __init__(self, phase: Phase, refused: Mapping[str, Reply]) -> None:
+        replies = list(refused.values())
+        super().__init__(phase, "RCPT", next(filter(_is_transient, replies), replies[0]))
+        first = "; ".join(
+            f"<{recipient}>: {reply}" for recipient, reply in list(refused.items())[:3]
+        )
+        more = f"; and {len(refused) - 3} more" if len(refused) > 3 else ""
+        self.args = (f"no recipient was accepted: {first}{more}",)
+        self.refused = dict(refused)
+
+
 class ContentRefused(ReplyError):
     """The content, or leave to send it, was refused.
 
@@ -199,6 +217,14 @@ class TransientSenderRefused(SenderRefused, TransientError):
 
 class PermanentSenderRefused(SenderRefused, PermanentError):
     """MAIL was refused with 5xx."""
+
+
+class TransientRecipientsRefused(RecipientsRefused, TransientError):
+    """At least one recipient was refused with 4xx: the same may succeed later, for some."""
+
+
+class PermanentRecipientsRefused(RecipientsRefused, PermanentError):
+    """Each recipient was refused with 5xx."""
 
 
 class TransientContentRefused(ContentRefused, TransientError):
@@ -224,26 +250,24 @@ def sender_refused(phase: Phase, reply: Reply) -> SenderRefused:
     return kind(phase, "MAIL", reply)
 
 
+def recipients_refused(phase: Phase, refused: Mapping[str, Reply]) -> RecipientsRefused:
+    """The error where each recipient was refused; there is at least one."""
+    kind = (
+        TransientRecipientsRefused
+        if any(map(_is_transient, refused.values()))
+        else PermanentRecipientsRefused
+    )
+    return kind(phase, refused)
+
+
+def _is_transient(reply: Reply) -> bool:
+    return reply.transient
+
+
 def content_refused(phase: Phase, command: str, reply: Reply) -> ContentRefused:
     """The error for refused content, where `command` is "DATA", "BDAT" or "end of content"."""
     kind = TransientContentRefused if reply.transient else PermanentContentRefused
     return kind(phase, command, reply)
-
-
-class RecipientsRefused(SMTPError):
-    """Not one recipient was accepted.
-
-    Nothing was sent. `refused`: each with its reply. The session can be used further.
-    """
-
-    def __init__(self, phase: Phase, refused: Mapping[str, Reply]) -> None:
-        first = "; ".join(
-            f"<{recipient}>: {reply}" for recipient, reply in list(refused.items())[:3]
-        )
-        more = f"; and {len(refused) - 3} more" if len(refused) > 3 else ""
-        super().__init__(f"no recipient was accepted: {first}{more}")
-        self.phase = phase
-        self.refused = dict(refused)
 
 
 class ProtocolViolation(SMTPError):

@@ -31,7 +31,6 @@ from smtp_proto.flow.errors import (
     ConnectionLost,
     MessageTooLarge,
     ProtocolViolation,
-    RecipientsRefused,
     ReplyError,
     SMTPError,
     in_phase,
@@ -55,7 +54,7 @@ from smtp_proto.wire import (
 T = TypeVar("T")
 
 # After these the session stands where it stood before: the server has said no, or nothing was sent.
-_REFUSALS = (ReplyError, RecipientsRefused, CapabilityMissing, MessageTooLarge, WireError)
+_REFUSALS = (ReplyError, CapabilityMissing, MessageTooLarge, WireError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from smtp_proto.flow.envelope import SendResult
 from smtp_proto.flow.errors import (
     ConnectionLost,
     DeliveryInDoubt,
-    RecipientsRefused,
     ReplyError,
     SMTPError,
     content_refused,
+    recipients_refused,
     sender_refused,
 )
 from smtp_proto.flow.message import Message
@@ -201,7 +201,7 @@ class Transaction:
         if self.sender is not None and not self.sender.positive:
             return sender_refused(Phase.MAIL, self.sender)
         if len(self.refused) == len(self.recipients):
-            return RecipientsRefused(Phase.RCPT, self.refused)
+            return recipients_refused(Phase.RCPT, self.refused)
         if self.final is not None:
             return content_refused(Phase.FINAL, "the content", self.final)
         if self.go_ahead is not None:
@@ -222,7 +222,7 @@ def in_words(outcome: SendResult | SMTPError) -> str:
             refused = f", refused for {len(outcome.refused)}" if outcome.refused else ""
             accepted = f"accepted for {len(outcome.accepted)} recipient(s)"
             return f"{accepted}{refused}: {outcome.reply}"
-        case ReplyError() | RecipientsRefused():
+        case ReplyError():
             return f"refused: {outcome}"
         case DeliveryInDoubt():
             return f"in doubt: {outcome}"

@@ -357,7 +357,7 @@ def test_each_error_has_a_code_of_its_own() -> None:
         errors.DeliveryInDoubt("x", accepted={}, refused={}): Exit.IN_DOUBT,
         errors.MessageTooLarge(2, 1): Exit.REFUSED,
         errors.CapabilityMissing("x", capability="DSN"): Exit.REFUSED,
-        errors.RecipientsRefused(Phase.RCPT, {}): Exit.REFUSED,
+        errors.RecipientsRefused(Phase.RCPT, {"a@b": Reply(550, ("no",))}): Exit.REFUSED,
         errors.reply_error(Phase.EHLO, "EHLO", Reply(550, ("no",))): Exit.REFUSED,
     }
     for error, code in kinds.items():

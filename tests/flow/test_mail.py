@@ -218,6 +218,29 @@ def test_all_recipients_refused(last: str, reply: str) -> None:
     assert session.usable
 
 
+@pytest.mark.parametrize(
+    ("codes", "kind", "code"),
+    [
+        ((550, 553), PermanentError, 550),
+        ((450, 452), TransientError, 450),
+        ((550, 452), TransientError, 452),
+    ],
+)
+def test_one_recipient_who_may_be_accepted_later_is_enough(
+    codes: tuple[int, int], kind: type[SMTPError], code: int
+) -> None:
+    replies = "".join(f"S: {each} no\n" for each in codes)
+    error, session, _ = fail(
+        RecipientsRefused,
+        PIPELINING,
+        GROUP + f"S: 250 Ok\n{replies}S: 554 nobody\nC: RSET\nS: 250 Ok\n",
+    )
+    assert isinstance(error, kind)
+    assert (error.command, error.reply.code) == ("RCPT", code)
+    assert str(error).startswith("no recipient was accepted: <b@example.net>: ")
+    assert session.usable
+
+
 def test_354_with_no_recipient_is_answered_by_the_lone_dot() -> None:
     _, session, _ = fail(
         RecipientsRefused,
