@@ -28,6 +28,8 @@ _FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LINKS = {errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 """What a file system says that has no hard links."""
 
+_LONGEST_NAME = 200  # octets: most file systems take 255, and readers put their flags behind it
+
 _BLOCK = 65_536  # octets of a message that are looked at together
 
 # message = (fields / obs-fields) [CRLF body].  RFC 5322 3.5, 4.5
@@ -95,7 +97,7 @@ class MaildirHandler(Handler):
         # A name must not be used twice, whatever other programs and hosts deliver here, and has
         # neither of these two characters.
         host = self._hostname.replace("/", r"\057").replace(":", r"\072")
-        name = f"{int(time.time())}.{identifier}.{host}"
+        name = f"{int(time.time())}.{identifier}.{host}"[:_LONGEST_NAME]
         temporary = self.directory / "tmp" / name
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:

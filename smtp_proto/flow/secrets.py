@@ -6,7 +6,10 @@ told.
 
 from __future__ import annotations
 
-from smtp_proto.sasl import AnyCredentials, Credentials, TokenCredentials
+from contextlib import suppress
+
+from smtp_proto.sasl import AnyCredentials, Credentials, SASLError, TokenCredentials
+from smtp_proto.sasl.saslprep import saslprep
 from smtp_proto.wire import Reply
 from smtp_proto.wire.secrets import Secrets
 
@@ -22,11 +25,18 @@ class LoginSecrets(Secrets):
         super().__init__()
         self._known: dict[Reply, Reply] = {}  # a server says the same again and again
         match credentials:
-            case Credentials(password=secret) | TokenCredentials(token=secret):
-                self.add(secret)
-                self.add_octets(secret.encode(errors="surrogatepass"))
+            case Credentials(password=secret):
+                self._add_both(secret)
+                with suppress(SASLError):  # then it is not sent so
+                    self._add_both(saslprep(secret))
+            case TokenCredentials(token=secret):
+                self._add_both(secret)
             case _:
                 pass
+
+    def _add_both(self, secret: str) -> None:
+        self.add(secret)
+        self.add_octets(secret.encode(errors="surrogatepass"))
 
     def add(self, text: str) -> None:
         """Hide `text` from now on, also in replies that are known."""

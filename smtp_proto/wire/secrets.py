@@ -6,6 +6,8 @@ told, nor to whom.
 
 from base64 import b64encode
 
+from smtp_proto.wire.errors import escaped
+
 _PIECE = 8  # characters of a secret in a row that are too many: a peer may cut what it quotes
 
 
@@ -19,10 +21,11 @@ class Secrets:
         self._short: set[str] = set()
 
     def add(self, text: str) -> None:
-        """Hide `text` from now on, in the form that it has on the wire."""
-        if 0 < len(text) < _PIECE:
-            self._short.add(text)
-        self._pieces.update(_pieces_of(text))
+        """Hide `text` from now on, in the form that it has on the wire, and where it is escaped."""
+        for form in {text, escaped(text)}:
+            if 0 < len(form) < _PIECE:
+                self._short.add(form)
+            self._pieces.update(_pieces_of(form))
 
     def add_octets(self, octets: bytes) -> None:
         """Hide what is sent in base64, with or without its padding."""

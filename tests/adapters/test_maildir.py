@@ -258,6 +258,13 @@ def test_a_hostname_is_no_path(tmp_path: Path) -> None:
         MaildirHandler(tmp_path, "../../etc")
 
 
+def test_the_longest_hostname_makes_no_name_too_long(tmp_path: Path) -> None:
+    handler = MaildirHandler(tmp_path, ".".join(["a" * 61] * 4))
+    for _ in range(2):
+        assert handler.on_message(session(), envelope(), CONTENT).code == 250
+    assert len(list((tmp_path / "new").iterdir())) == 2
+
+
 def test_only_the_owner_reads_mail(tmp_path: Path) -> None:
     handler = MaildirHandler(tmp_path / "mail", "mx.example.org")
     handler.on_message(session(), envelope(), CONTENT)

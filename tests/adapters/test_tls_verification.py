@@ -78,6 +78,9 @@ CASES = {
         "does not have this address", lambda ca: ca.issue_cert(HOST), "192.0.2.1"
     ),
     "address for a name": Case("for another name", lambda ca: ca.issue_cert("192.0.2.1")),
+    "name as common name only": Case(
+        "for another name", lambda ca: ca.issue_cert("192.0.2.1", common_name=HOST)
+    ),
     "expired": Case("has expired", lambda ca: ca.issue_cert(HOST, not_after=PAST)),
     "not yet": Case(
         "not valid yet", lambda ca: ca.issue_cert(HOST, not_before=FUTURE, not_after=FUTURE)

@@ -23,6 +23,7 @@ from smtp_proto.flow.errors import (
     ProtocolViolation,
     ReplyError,
     SenderRefused,
+    SMTPError,
     SMTPTimeout,
 )
 from smtp_proto.flow.flow import Flow
@@ -202,6 +203,34 @@ def test_no_part_of_a_secret_comes_back(quoted: str, code: int) -> None:
     assert quoted not in told
     assert caught.value.reply is not None
     assert caught.value.reply.code == code
+
+
+@pytest.mark.parametrize(
+    ("password", "prepared"),
+    [
+        ("geheim\u00a0wort", "geheim wort"),
+        ("\u2168geheim\u00ad!", "IXgeheim!"),
+        ("\u2168\u00ad!", "IX!"),
+        ("fam\U0001f468\u200d\U0001f469ily", "fam\U0001f468\u200d\U0001f469ily"),
+    ],
+)
+@pytest.mark.parametrize("said", ["S: 550 no {}\n", "S: no {}\n"])
+def test_a_secret_is_known_in_each_form_that_it_has(
+    password: str, prepared: str, said: str
+) -> None:
+    plain = b64encode(f"\0alice\0{password}".encode()).decode()
+    for quoted in (password, prepared):
+        notes = Notes()
+        session = carry_out(
+            opening(Credentials("alice", password), journal=notes),
+            f"{EHLO}PLAIN\nC: AUTH PLAIN {plain}\nS: 235 ok\n",
+        )
+        with pytest.raises(SMTPError) as caught:
+            carry_out(noop(session), "C: NOOP\n" + said.format(quoted))
+        told = f"{caught.value!r} {caught.value} {caught.value.__cause__!r} {notes.lines[4:]}"
+        for form in (password, prepared):
+            assert form not in told
+            assert escaped(form) not in told
 
 
 def test_what_quotes_nothing_is_told() -> None:

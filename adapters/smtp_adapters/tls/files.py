@@ -24,13 +24,15 @@ _HASHED_NAME = re.compile(r"[0-9a-f]{8}\.\d+")  # as `openssl rehash` gives them
 def fresh_context(context: ssl.SSLContext) -> ssl.SSLContext:
     """Give a new context what `ssl.create_default_context()` gives its own, and TLS 1.2 at least.
 
-    And no renegotiation, in which another certificate could be shown.
+    And no renegotiation, in which another certificate could be shown; and no name of a server but
+    those in subjectAltName: no authority is held to its constraints in any other.
     """
     defaults = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.verify_flags |= defaults.verify_flags
     if defaults.keylog_filename:  # a debugger's wish: SSLKEYLOGFILE in the environment
         context.keylog_filename = defaults.keylog_filename
     context.options |= ssl.OP_NO_RENEGOTIATION
+    context.hostname_checks_common_name = False  # RFC 7817 3, which would permit it
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 
