@@ -14,8 +14,10 @@ PROXY_PASSWORD = "pr0xy-pass"
 
 SECRETS = (PASSWORD, TOKEN, PROXY_PASSWORD)
 
-# As errors and repr() have them, also one in the other.
-_ESCAPE = re.compile(rb"\\+(?:([tnrvf]|x0[9a-d])|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8}|[ab0\"'])")
+# As errors and repr() have them, also one in the other, and cut at the end of what is shown.
+_ESCAPE = re.compile(
+    rb"\\+(?:([tnrvf]|x0[9a-d])|x[0-9a-f]{0,2}|u[0-9a-f]{0,4}|U[0-9a-f]{0,8}|[ab0\"'])"
+)
 
 
 def forms(secret: str) -> tuple[bytes, bytes]:
