@@ -36,6 +36,7 @@ _WITHHELD = {"P": "PIPELINING", "C": "CHUNKING", "8": "8BITMIME", "U": "SMTPUTF8
 _PLAIN = Envelope.of("a@b.example", ["c@d.example", "Postmaster", '"e f"@g.example'])
 _UTF8 = Envelope.of("ü@b.example", ["c@d.example", "e@bücher.example"])
 
+_LONG = b"X: " + b"x" * 65_536 + b"\r\n"  # as much as is looked at before anything is sent
 _NOBODY = Envelope.of("", ["nobody@g.example"])
 
 SendMailLike: TypeAlias = Callable[[Session, Envelope, bytes | None], Flow[SendResult]]
@@ -46,8 +47,8 @@ def send_mail(data: bytes, flow: SendMailLike = SendMail) -> None:
     """Send mail, twice if the first time leaves the session usable, whatever the server says.
 
     Options: L for LMTP; P, C, 8, U for a server without PIPELINING, CHUNKING, 8BITMIME, SMTPUTF8;
-    p for content that comes in pieces; u for UTF-8 in addresses and content, 0 for a NUL in it, S
-    for more of it than the server announces to take.
+    p for content that comes in pieces, l for a long one of these in front; u for UTF-8 in
+    addresses and content, 0 for a NUL in it, S for more of it than the server announces to take.
     """
     script = Script.read(data)
     envelope = _UTF8 if "u" in script.options else _PLAIN
@@ -67,7 +68,7 @@ def send_mail(data: bytes, flow: SendMailLike = SendMail) -> None:
         for _ in range(2):
             if session.usable:
                 mail = partial(flow, session, envelope, None if pieces else content)
-                well &= _send_one(mail, stream, envelope, [content[:7], b"", content[7:]])
+                well &= _send_one(mail, stream, envelope, _pieces(content, script))
         outcomes.append(stream.sent if well else None)
         if session.usable:
             close(session, stream)
@@ -87,7 +88,8 @@ def send_many(data: bytes, many: SendManyLike = SendMany) -> None:
     for cut in (whole, *cuts(data)):
         session = _opened_session(script)
         stream = Stream(script.turns, cut)
-        outcomes = _send_many(many(session), stream, envelopes, content, pieces=pieces)
+        cut_up = _pieces(content, script) if pieces else None
+        outcomes = _send_many(many(session), stream, envelopes, content, cut_up)
         sent = stream.sent.count(b"\r\n.\r\n") + stream.sent.count(b" LAST\r\n")
         assert sum(isinstance(each, SendResult | DeliveryInDoubt) for each in outcomes) <= sent
         if session.usable:
@@ -99,8 +101,7 @@ def _send_many(
     stream: Stream,
     envelopes: Sequence[Envelope],
     content: bytes,
-    *,
-    pieces: bool,
+    pieces: Sequence[bytes] | None,
 ) -> list[Outcome]:
     """Return what became of each message that was taken, before the session ended."""
     left = iter(envelopes)
@@ -115,20 +116,25 @@ def _send_many(
                 outcomes.append(outcome)
             elif many.wants_message and (envelope := next(left, None)) is not None:
                 taken += 1
-                many.add(envelope, None if pieces else content)
+                many.add(envelope, content if pieces is None else None)
             elif many.wants_message:
                 many.end()
             elif not many.under_way:
                 break
             if many.under_way:
-                carry_out(many.go_on(), stream, [content[:7], b"", content[7:]])
+                carry_out(many.go_on(), stream, pieces or ())
     except SMTPError as error:
         assert_says_why(error)
     except WireError as error:
         assert_says_why(error)
-        assert pieces
+        assert pieces is not None
     assert len(outcomes) == taken
     return outcomes
+
+
+def _pieces(content: bytes, script: Script) -> Sequence[bytes]:
+    long = [_LONG] if "l" in script.options else []
+    return [*long, content[:7], b"", content[7:]]
 
 
 def _opened_session(script: Script) -> Session:

@@ -6,7 +6,7 @@ Knows which flow does it. Must not know any event loop, nor how a flow is carrie
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from email.message import Message
 from types import TracebackType
@@ -33,7 +33,14 @@ from smtp_proto.flow import (
     start_tls,
 )
 from smtp_proto.sasl import AnyCredentials
-from smtp_proto.wire import Octets, Reply
+from smtp_proto.wire import (
+    NO_MAIL_PARAMETERS,
+    NO_RCPT_PARAMETERS,
+    MailParameters,
+    Octets,
+    RcptParameters,
+    Reply,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -124,12 +131,23 @@ class AsyncClient(Client):
         *,
         sender: str | None = None,
         recipients: Sequence[str] | None = None,
+        mail_parameters: MailParameters = NO_MAIL_PARAMETERS,
+        rcpt_parameters: RcptParameters | Mapping[str, RcptParameters] = NO_RCPT_PARAMETERS,
     ) -> SendResult:
         """Send a message to those whom its header fields name, or to `recipients`.
 
+        `mail_parameters`: what is asked for of the whole message; `rcpt_parameters`: for every
+        recipient, or by recipient for those that are named.
+
         Raises what `send()` raises, and ValueError where the fields leave doubt about who is meant.
         """
-        prepared = prepare(message, sender, recipients)
+        prepared = prepare(
+            message,
+            sender,
+            recipients,
+            mail_parameters=mail_parameters,
+            rcpt_parameters=rcpt_parameters,
+        )
         return await self.send(prepared.envelope, prepared.content)
 
     async def send(self, envelope: Envelope, content: AnyAsyncContent) -> SendResult:
@@ -140,7 +158,9 @@ class AsyncClient(Client):
 
         Raises SenderRefused, RecipientsRefused or ContentRefused: nothing was delivered;
         CapabilityMissing or MessageTooLarge: nothing was sent; DeliveryInDoubt: nobody knows. One
-        refused recipient among others is no error: see the result.
+        refused recipient among others is no error: see the result. Of a file or an iterable, 64 KiB
+        are read before anything is sent. What is wrong behind them, a NUL or octets above 127
+        without 8BITMIME, closes the connection, and so does what it raises: nothing was delivered.
         """
         whole, size, pieces = async_source(content)
         return await self._run(

@@ -26,6 +26,7 @@ from smtp_proto.flow import (
     ChooseLocalAddress,
     CloseSession,
     LocalAddress,
+    Login,
     OpenSettings,
     Security,
     SendMany,
@@ -36,7 +37,7 @@ from smtp_proto.flow import (
 from smtp_proto.flow.security import check_security
 from smtp_proto.flow.tls import no_tls
 from smtp_proto.proxy import Proxy
-from smtp_proto.sasl import AnyCredentials
+from smtp_proto.sasl import AnyCredentials, Policy
 from smtp_proto.sasl.mechanism import Mechanism
 from smtp_proto.wire import Capabilities, Limits, Reply
 
@@ -59,9 +60,10 @@ class Client(ABC):
     Trust: `security` says when TLS is required; by default it is, in whichever way the server has
     it. `allow_cleartext`: whether AUTO may do without where none is offered. `tls`: whom to trust,
     or an ssl context of your own. `auth`: a user name and a password, or the credentials of
-    another kind of login. `mechanisms`: the only ones of AUTH that may be used. `own_mechanisms`:
-    more of them, of your own. `allow_cleartext_auth`: whether the password may go over a clear
-    connection.
+    another kind of login. `mechanisms`: the only ones of AUTH that may be used, or a Policy of
+    smtp_proto.sasl, which also has an order and a minimum. `own_mechanisms`: more of them, of your
+    own. `allow_cleartext_auth`: whether the password may go over a clear connection; a Policy says
+    that itself.
 
     The rest: `timeouts`: seconds for everything, or for each phase. `local_hostname`: what EHLO
     says, by default the address literal of the connection's own end. `limits`: the most that is
@@ -95,7 +97,7 @@ class Client(ABC):
         chunking: bool = True,
         allow_cleartext: bool = False,
         allow_cleartext_auth: bool = False,
-        mechanisms: Sequence[str] | None = None,
+        mechanisms: Sequence[str] | Policy | None = None,
         own_mechanisms: Sequence[Mechanism] = (),
         trace: TraceTarget | None = None,
     ) -> None:
@@ -188,6 +190,14 @@ class Client(ABC):
         """What the server said first; see `capabilities` for when."""
         # A session that was opened has been greeted.
         return cast("Reply", self._seen_session().greeting)
+
+    @property
+    def login(self) -> Login | None:
+        """How it was logged in, None where it was not; see `capabilities` for when.
+
+        It tells which mechanism was used, and why each other one was passed over.
+        """
+        return self._seen_session().login
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:

@@ -37,7 +37,7 @@ from smtp_proto.proxy.endpoint import Endpoint
 from smtp_proto.sasl import AnyCredentials, Credentials, Policy
 from smtp_proto.sasl.mechanism import Mechanism
 from smtp_proto.sasl.registry import MECHANISMS
-from smtp_proto.wire import shown, validate_domain
+from smtp_proto.wire import WireError, shown, validate_domain
 from smtp_proto.wire.errors import kind_of
 
 PARAMETERS = {
@@ -154,8 +154,13 @@ def _first_port() -> int:
     return Security.IMPLICIT.default_port or 0
 
 
+_NEXT_URL = re.compile(r",\s*[a-z0-9]+://", re.IGNORECASE)
+
+
 def _proxy(given: object) -> Proxy:
     if isinstance(given, str):
+        if _NEXT_URL.search(given):
+            raise WireError("proxy", "several URLs in one text: give a list of them")
         return parse_proxy(given)
     if isinstance(given, Proxy):
         return given
@@ -229,16 +234,27 @@ def as_credentials(auth: object) -> AnyCredentials | None:
 
 
 def policy(
-    mechanisms: Sequence[str] | None, known: Iterable[Mechanism], allow_cleartext_auth: bool
+    mechanisms: Sequence[str] | Policy | None,
+    known: Iterable[Mechanism],
+    allow_cleartext_auth: bool,
 ) -> Policy:
     """Which mechanisms may be used. Raises TypeError or ValueError."""
-    allowed = None if mechanisms is None else frozenset(mechanism_names(mechanisms))
+    if isinstance(mechanisms, Policy):
+        chosen = mechanisms
+        if allow_cleartext_auth and not chosen.allow_cleartext:
+            raise ValueError(
+                "allow_cleartext_auth and a Policy whose allow_cleartext is False contradict each "
+                "other: let the Policy say it"
+            )
+    else:
+        allowed = None if mechanisms is None else frozenset(mechanism_names(mechanisms))
+        chosen = Policy(allowed, allow_cleartext=allow_cleartext_auth)
     names = {mechanism.name for mechanism in known}
-    for name in sorted((allowed or frozenset()) - names):
+    for name in sorted({*(chosen.allowed or ()), *chosen.order} - names):
         close = get_close_matches(name, names, 1)
         hint = f"did you mean {close[0]}?" if close else "own_mechanisms brings more of them"
         raise ValueError(f"mechanisms: {shown(name)} is not known here; {hint}")
-    return Policy(allowed, allow_cleartext=allow_cleartext_auth)
+    return chosen
 
 
 def known_mechanisms(own: Sequence[Mechanism]) -> tuple[Mechanism, ...]:

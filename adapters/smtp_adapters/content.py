@@ -85,7 +85,7 @@ def async_source(content: AnyAsyncContent) -> tuple[Octets | None, int | None, A
 
 
 def _size(file: BinaryFile) -> int | None:
-    """The octets that are left in the file; None: it cannot tell."""
+    """The octets that are left in the file, as its line ends are; None: it cannot tell."""
     if not isinstance(file, IOBase) or not file.seekable():
         return None
     position = file.tell()

@@ -4,7 +4,8 @@ Knows loggers, files and the clock. Must not know SMTP. What is told has no secr
 goes on from here has no character that a terminal or a log could take for something else.
 
 The logger `smtp_proto` has on INFO what happened in each connection, on DEBUG each line that was
-said. `smtp_proto.logins` has each failed login as a warning.
+said, and a warning where a trace has failed. `smtp_proto.logins` has each failed login as a
+warning.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from typing import TypeAlias
 
 from smtp_adapters.values import naming
 from smtp_proto.engine.trace import Speaker
-from smtp_proto.wire import escaped, shown
+from smtp_proto.wire import escaped
 from smtp_proto.wire.errors import kind_of
 
 logger = getLogger("smtp_proto")
 logger.addHandler(NullHandler())  # without a set-up for logging, nothing is printed
 login_logger = getLogger("smtp_proto.logins")
 
+_LONGEST_IDENTITY = 80  # characters: a log is not to grow as somebody likes
 _MOST_PEERS = 10_000  # that failed logins are counted for: who comes back after so many is new
 _NUMBERS = count(1)
 
@@ -52,7 +54,10 @@ class TraceLine:
 
 
 TraceTarget: TypeAlias = Callable[[TraceLine], object] | Logger | str | PathLike[str]
-"""Who gets each line: a callable, a logger (on DEBUG), or the path of a file to append to."""
+"""Who gets each line: a callable, a logger (on DEBUG), or the path of a file to append to.
+
+Where that raises an Exception, a warning tells so, and the connection goes on without it.
+"""
 
 
 def trace_to(target: TraceTarget) -> Callable[[TraceLine], object]:
@@ -132,7 +137,12 @@ class ConnectionJournal:
     def line(self, speaker: Speaker, text: str) -> None:
         """A line was said."""
         if self._trace is not None:
-            self._trace(TraceLine(datetime.now(UTC), self._name, speaker, text))
+            try:
+                self._trace(TraceLine(datetime.now(UTC), self._name, speaker, text))
+            except Exception as error:  # noqa: BLE001 - no message is to be in doubt for that
+                self._trace = None
+                why = escaped(f"{type(error).__name__}: {error}")
+                logger.warning("%s %s: no more trace: %s", self._name, self._peer, why)
         logger.debug("%s %s: %s", self._name, speaker.value, text)
 
     def happened(self, what: str) -> None:
@@ -142,11 +152,17 @@ class ConnectionJournal:
     def login_failed(self, mechanism: str, identity: str, why: str) -> None:
         """A login has failed."""
         login_logger.warning(
-            '%s %s: failed login %d of this peer, as "%s" with %s: %s',
+            "%s %s: failed login %d of this peer, as %s with %s: %s",
             self._name,
             self._peer,
             self._failed_logins.add(self._peer),
-            shown(identity),
+            _quoted(identity),
             mechanism,
             escaped(why),
         )
+
+
+def _quoted(identity: str) -> str:
+    """A form that can be read in one way only. What is left out shows behind the quotes."""
+    start = identity[:_LONGEST_IDENTITY].replace("\\", r"\\").replace('"', r"\"")
+    return f'"{escaped(start)}"' + "..." * (len(identity) > _LONGEST_IDENTITY)

@@ -15,23 +15,22 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from email.errors import (
-    MessageDefect,
-    MessageError,
-    NonASCIILocalPartDefect,
-    ObsoleteHeaderDefect,
-)
-from email.generator import BytesGenerator
+from email.errors import MessageDefect, MessageError, MissingHeaderBodySeparatorDefect
 from email.headerregistry import AddressHeader, BaseHeader, Group
 from email.message import Message
-from email.policy import SMTPUTF8, EmailPolicy, Policy
-from functools import lru_cache
-from io import BytesIO
+from email.policy import SMTPUTF8, EmailPolicy
 from typing import TypeAlias
 
 from smtp_adapters.values import Takes, check_types
+from smtp_adapters.writing import addr_specs, harmful, refuse_line_ends, refused, written
 from smtp_proto.flow.envelope import Envelope
-from smtp_proto.wire.address import Mailbox
+from smtp_proto.wire import (
+    NO_MAIL_PARAMETERS,
+    NO_RCPT_PARAMETERS,
+    Mailbox,
+    MailParameters,
+    RcptParameters,
+)
 from smtp_proto.wire.errors import WireError, shown
 
 _Fields: TypeAlias = Mapping[str, Sequence[object]]
@@ -44,9 +43,6 @@ _DESTINATION_FIELDS = ("To", "Cc", "Bcc")
 _ADDRESS_FIELDS = ("from", "sender", "reply-to", "to", "cc")
 _RESENT = "resent-"
 
-# Faults of form that leave no doubt about the address.
-_HARMLESS_DEFECTS = (NonASCIILocalPartDefect, ObsoleteHeaderDefect)
-
 # What parsers of strange text have been seen to raise.
 _PARSER_ERRORS = (MessageError, ValueError, LookupError, AttributeError, RecursionError)
 
@@ -55,8 +51,6 @@ _MESSAGE = {
 }
 
 _LINE_END = re.compile(rb"\r\n|\r|\n")
-_LINE_END_IN_FIELD = re.compile("\r(?!\n)|\n(?![ \t])|[\v\f\x1c-\x1e\x85\u2028\u2029]")
-_FIELD_NAME = re.compile(r"[!-9;-~]+")  # RFC 5322 2.2
 _BETWEEN_WORDS = re.compile(r"[\s<>,]+")
 _FOLD = re.compile(r"\r?\n(?=[ \t])")
 
@@ -81,42 +75,53 @@ class PreparedMessage:
 
 
 def prepare(
-    message: Message, sender: str | None = None, recipients: Sequence[str] | None = None
+    message: Message,
+    sender: str | None = None,
+    recipients: Sequence[str] | None = None,
+    *,
+    mail_parameters: MailParameters = NO_MAIL_PARAMETERS,
+    rcpt_parameters: RcptParameters | Mapping[str, RcptParameters] = NO_RCPT_PARAMETERS,
 ) -> PreparedMessage:
     """Take the envelope from `message` and write it out. The message itself stays as it is.
 
     `sender` and `recipients` are mailboxes ("user@example.org"), and go before what the header
     fields say; "" is the null reverse-path. Without them they come from Sender or From, and from
     To, Cc and Bcc; in a message that was resent from the fields with Resent- in front.
+    `mail_parameters` and `rcpt_parameters` are those of `Envelope.of()`.
 
-    Header fields that were read from somewhere go out as they came; others are written with
-    encoded words, in UTF-8 only if an address in them needs it.
+    Header fields that were read from somewhere go out as they came; others are written in ASCII,
+    with encoded words and A-labels. Only if an address has no such form they are written in UTF-8.
 
     Raises ValueError, naming the header field and what to do about it, if that leaves a doubt,
     or if the message cannot be written. Raises TypeError for what is no message.
     """
     check_types(_MESSAGE, {"message": message})
     with suppress(RecursionError):
-        return _prepared(message, sender, recipients)
+        _refuse_half_a_header(message)
+        refuse_line_ends(message)
+        if not isinstance(message.policy, EmailPolicy):
+            _refuse_encoded_addresses(message)
+        addresses = _addresses(message.raw_items(), sender, recipients)
+        envelope = Envelope.of(
+            *addresses, mail_parameters=mail_parameters, rcpt_parameters=rcpt_parameters
+        )
+        visible = copy.copy(message)
+        for name in _HIDDEN_FIELDS:
+            del visible[name]
+        return PreparedMessage(envelope, written(visible))
     raise ValueError(
         "the message cannot be written: its parts are nested too deeply for the email package;"
         " take some out, or give the message in octets"
     )
 
 
-def _prepared(
-    message: Message, sender: str | None, recipients: Sequence[str] | None
-) -> PreparedMessage:
-    _refuse_line_ends(message)
-    envelope = _envelope(message.raw_items(), sender, recipients)
-    visible = copy.copy(message)
-    for name in _HIDDEN_FIELDS:
-        del visible[name]
-    return PreparedMessage(envelope, _written(visible))
-
-
 def prepare_octets(
-    octets: bytes, sender: str | None = None, recipients: Sequence[str] | None = None
+    octets: bytes,
+    sender: str | None = None,
+    recipients: Sequence[str] | None = None,
+    *,
+    mail_parameters: MailParameters = NO_MAIL_PARAMETERS,
+    rcpt_parameters: RcptParameters | Mapping[str, RcptParameters] = NO_RCPT_PARAMETERS,
 ) -> PreparedMessage:
     """Take the envelope from a message in octets, as `prepare()` does.
 
@@ -143,15 +148,20 @@ def prepare_octets(
             f"line {number} is no header field, put an empty line in front of the text:"
             f" {shown(line)}",
         )
-    return PreparedMessage(_envelope(items, sender, recipients), b"".join(visible) + body)
+    envelope = Envelope.of(
+        *_addresses(items, sender, recipients),
+        mail_parameters=mail_parameters,
+        rcpt_parameters=rcpt_parameters,
+    )
+    return PreparedMessage(envelope, b"".join(visible) + body)
 
 
 # --- Envelope ---------------------------------------------------------------------------------
 
 
-def _envelope(
+def _addresses(
     items: Iterable[tuple[str, object]], sender: str | None, recipients: Sequence[str] | None
-) -> Envelope:
+) -> tuple[str, Sequence[str]]:
     if sender is None or recipients is None:
         fields: dict[str, list[object]] = {}
         for name, value in items:
@@ -161,7 +171,7 @@ def _envelope(
             sender = _sender(fields, block)
         if recipients is None:
             recipients = _recipients(fields, block)
-    return Envelope.of(sender, recipients)
+    return sender, recipients
 
 
 def _latest_block(fields: _Fields) -> str:
@@ -173,7 +183,7 @@ def _latest_block(fields: _Fields) -> str:
     for name in resent:
         # The blocks of several resendings need not be apart, nor the latest one be the first.
         if len(fields[name]) > 1:
-            raise _refused(name.title(), "is there twice: give the sender and the recipients")
+            raise refused(name.title(), "is there twice: give the sender and the recipients")
     return _RESENT.title() if resent else ""
 
 
@@ -185,10 +195,10 @@ def _sender(fields: _Fields, block: str) -> str:
             continue
         # RFC 5322 3.6: each of them once.
         if len(values) > 1:
-            raise _refused(name, "is there twice: leave one of them, or give the sender")
+            raise refused(name, "is there twice: leave one of them, or give the sender")
         mailboxes = _mailboxes(name, values[0])
         if len(mailboxes) != 1:
-            raise _refused(
+            raise refused(
                 name,
                 f"has {len(mailboxes)} mailboxes: name one in {block}Sender, or give the sender",
             )
@@ -251,7 +261,7 @@ def _members(name: str, value: object) -> list[object]:
 def _member(name: str, text: str) -> str:
     member = text.strip()
     if len(member) > _LONGEST_MEMBER:
-        raise _refused(
+        raise refused(
             name, f"has {shown(member)}: no mailbox has more than {_LONGEST_MEMBER} characters"
         )
     return member
@@ -261,25 +271,24 @@ def _read(name: str, value: object) -> list[str]:
     """Read the mailboxes in one member of a list. Raises WireError, naming the field."""
     text = _text(name, value)
     groups, defects = _parsed(name, value)
-    for defect in defects:
-        if not isinstance(defect, _HARMLESS_DEFECTS):
-            raise _refused(name, f"{defect} in {shown(text)}: correct it")
+    for defect in harmful(defects):
+        raise refused(name, f"{defect} in {shown(text)}: correct it")
     # RFC 5322 3.4: whether a group is its members, or a list somewhere, nobody says. One without
     # members, as in "undisclosed-recipients:;", is nobody.
     for group in groups:
         if group.display_name is not None and group.addresses:
-            raise _refused(
+            raise refused(
                 name, f"has the group {shown(group.display_name)}: name the mailboxes themselves"
             )
     words = frozenset(_BETWEEN_WORDS.split(text))
-    return [_mailbox(name, mailbox, text, words) for mailbox in _addr_specs(groups)]
+    return [_mailbox(name, mailbox, text, words) for mailbox in addr_specs(groups)]
 
 
 def _mailbox(name: str, mailbox: str, text: str, words: frozenset[str]) -> str:
     # What had to be put together, from pieces with comments, blanks or routes between them or
     # from encoded words, somebody else puts together in another way.
     if mailbox not in words and not _stands_by_itself(mailbox, text):
-        raise _refused(
+        raise refused(
             name,
             f"{shown(mailbox)} does not stand by itself in {shown(text)}: write it without"
             " comments, blanks or encoded words in it",
@@ -287,7 +296,7 @@ def _mailbox(name: str, mailbox: str, text: str, words: frozenset[str]) -> str:
     try:
         return str(Mailbox.parse(mailbox))
     except WireError as error:
-        raise _refused(name, f"{error}: correct it") from None
+        raise refused(name, f"{error}: correct it") from None
 
 
 def _stands_by_itself(mailbox: str, text: str) -> bool:
@@ -304,12 +313,8 @@ def _parsed(name: str, value: object) -> tuple[Sequence[Group], Sequence[Message
             header = SMTPUTF8.header_factory(name, text)
     groups = header.groups if isinstance(header, AddressHeader) else None
     if groups is None:
-        raise _refused(name, f"cannot be read: {shown(str(value))}")
+        raise refused(name, f"cannot be read: {shown(str(value))}")
     return groups, header.defects if isinstance(header, BaseHeader) else ()
-
-
-def _addr_specs(groups: Iterable[Group]) -> list[str]:
-    return [address.addr_spec for group in groups for address in group.addresses]
 
 
 def _text(name: str, value: object) -> str:
@@ -318,56 +323,22 @@ def _text(name: str, value: object) -> str:
         # RFC 6532 3.2
         text = str(value).encode("utf-8", "surrogateescape").decode("utf-8")
     except UnicodeError:
-        raise _refused(name, f"is not UTF-8: {shown(str(value))}") from None
+        raise refused(name, f"is not UTF-8: {shown(str(value))}") from None
     return _FOLD.sub("", text)
 
 
-# --- Writing ----------------------------------------------------------------------------------
+# --- What cannot be written -------------------------------------------------------------------
 
 
-def _refuse_line_ends(message: Message) -> None:
-    """Refuse fields that would be written as more than one: not every version of Python does."""
-    for part in message.walk():
-        for name, value in part.raw_items():
-            if not _FIELD_NAME.fullmatch(name):
-                raise _refused(shown(name), "is not a name for one: take letters and hyphens")
-            if _LINE_END_IN_FIELD.search(str(value)):
-                raise _refused(name, f"has a line end in it: take it out of {shown(str(value))}")
-
-
-def _written(message: Message) -> bytes:
-    if not isinstance(message.policy, EmailPolicy):
-        _refuse_encoded_addresses(message)
-    policy = _writing_policy(message.policy, _needs_utf8(message))
-    octets = BytesIO()
-    try:
-        BytesGenerator(octets, policy=policy).flatten(message)
-    except (MessageError, UnicodeError, LookupError) as error:
-        raise ValueError(f"the message cannot be written: {shown(str(error))}") from error
-    return octets.getvalue()
-
-
-@lru_cache(maxsize=16)
-def _writing_policy(policy: Policy[Message], utf8: bool) -> Policy[Message]:
-    policy = policy.clone(linesep="\r\n", mangle_from_=False)
-    if isinstance(policy, EmailPolicy):
-        # What was read is not folded anew: it may be signed.
-        return policy.clone(utf8=utf8, refold_source="none")
-    return policy
-
-
-def _needs_utf8(message: Message) -> bool:
-    return any(_is_utf8_only(value) for part in message.walk() for _, value in part.raw_items())
-
-
-def _is_utf8_only(value: object) -> bool:
-    """Whether a field must go out in UTF-8: no encoded word can stand in an address.
-
-    RFC 2047 5
-    """
-    if isinstance(value, AddressHeader):
-        return not all(map(str.isascii, _addr_specs(value.groups)))
-    return not isinstance(value, BaseHeader) and not str(value).isascii()
+def _refuse_half_a_header(message: Message) -> None:
+    """Refuse what was read with text in the middle of its header: a Bcc may stand behind that."""
+    for defect in message.defects:
+        if isinstance(defect, MissingHeaderBodySeparatorDefect):
+            raise WireError(
+                "message",
+                "its header was broken off at a line that is no header field: correct that, or put"
+                " an empty line in front of the text",
+            )
 
 
 def _refuse_encoded_addresses(message: Message) -> None:
@@ -380,10 +351,10 @@ def _refuse_encoded_addresses(message: Message) -> None:
             and not all(
                 str.isascii(mailbox)
                 for member in _members(name, value)
-                for mailbox in _addr_specs(_parsed(name, member)[0])
+                for mailbox in addr_specs(_parsed(name, member)[0])
             )
         ):
-            raise _refused(
+            raise refused(
                 name,
                 "has an address that is not ASCII, which a message of the policy compat32 cannot"
                 " be written with: make it an email.message.EmailMessage",
@@ -397,10 +368,3 @@ def _is_as_read(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-# --- What is common to all --------------------------------------------------------------------
-
-
-def _refused(name: str, why: str) -> WireError:
-    return WireError(f"header field {name}", why)

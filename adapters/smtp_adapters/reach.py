@@ -108,12 +108,13 @@ def checked_local_address(given: object) -> LocalAddress:
 
 def connect_error(errors: Sequence[OSError]) -> OSError:
     """What to raise where none of a host's addresses could be reached: `errors`, one for each."""
-    plain = [
-        # Some worlds put the address into the words, which the host's name says better.
-        OSError(error.errno, os.strerror(error.errno))
-        if error.errno is not None and not isinstance(error, socket.gaierror)
-        else error
-        for error in errors
-    ]
+    plain = [in_plain_words(error) for error in errors]
     words = dict.fromkeys(error.strerror or str(error) for error in plain)
     return plain[0] if len(words) == 1 else OSError("; ".join(words))
+
+
+def in_plain_words(error: OSError) -> OSError:
+    """The error in the system's own words: some worlds put the address into theirs."""
+    if error.errno is None or isinstance(error, socket.gaierror):
+        return error
+    return OSError(error.errno, os.strerror(error.errno))

@@ -53,6 +53,9 @@ _PARAMETERS = {
 }
 """Those that are of simple types."""
 
+GRACE = 30.0  # seconds: what is coming is there by then, as a rule
+_GRACE = Takes("seconds as a number", (int, float)).or_none
+
 _TOO_MANY = Reply.build(421, "Too many connections, try again later", status="4.3.2")
 
 
@@ -98,6 +101,8 @@ class Server:
         if isinstance(handler, type):
             raise TypeError(f"the handler is to be an instance: write {handler.__name__}()")
         check_types(_PARAMETERS, locals())
+        if not host:  # of which each world, and each system, would make something else
+            raise ValueError("host is empty: give an address, as 127.0.0.1; 0.0.0.0 or :: is any")
         check_port(port, 0)
         check_security(security)
         if salt_key == b"":
@@ -133,6 +138,7 @@ class Server:
         # Who begins with TLS could not read it.
         self._refusal = b"" if security is Security.IMPLICIT else _TOO_MANY.encode()
         self._address: tuple[str, int] | None = None
+        self._shutting_down = False
 
     def _check_handler(self, handler: Handler) -> None:
         """Look at whether this world can call what the handler has. Raises TypeError."""
@@ -157,7 +163,17 @@ class Server:
 
     def _serve(self, peer: str) -> Serve:
         journal = ConnectionJournal("server", peer, self._failed_logins, self._trace)
-        return Serve(self._handler, self._settings, peer, journal)
+        flow = Serve(self._handler, self._settings, peer, journal)
+        if self._shutting_down:  # it was accepted just before
+            flow.shut_down()
+        return flow
+
+
+def check_grace(grace: float | None) -> None:
+    """Look at what a caller gave. Raises TypeError or ValueError."""
+    check_types({"grace": _GRACE}, {"grace": grace})
+    if grace is not None and not 0 <= grace < float("inf"):
+        raise ValueError(f"grace: seconds, 0 or more, or None, not {grace!r}")
 
 
 def _log_error(session: ServerSession, error: Exception) -> None:

@@ -23,6 +23,7 @@ from smtp_proto.wire import (
     Reply,
     ReversePath,
 )
+from smtp_proto.wire.parameters import extension_of
 
 # --- Replies ---------------------------------------------------------------------------------
 
@@ -58,18 +59,6 @@ EXTENSIONS: Mapping[Move, str] = {
     Move.BDAT_LAST: "CHUNKING",
 }
 """The keyword that offers a command."""
-
-# The keyword that offers a parameter, where it is another word.
-_PARAMETER_EXTENSIONS = {
-    "BODY": "8BITMIME",  # RFC 6152 2
-    "RET": "DSN",  # RFC 3461 3
-    "ENVID": "DSN",
-    "NOTIFY": "DSN",
-    "ORCPT": "DSN",
-    "BY": "DELIVERBY",  # RFC 2852 3
-    "HOLDFOR": "FUTURERELEASE",  # RFC 4865 3
-    "HOLDUNTIL": "FUTURERELEASE",
-}
 
 
 def of_command(
@@ -122,4 +111,4 @@ def _of_path(path: ReversePath | ForwardPath, smtputf8: bool) -> Reply | None:
 
 def _offered(keywords: Iterable[str], capabilities: Capabilities) -> bool:
     # RFC 5321 4.1.1.11
-    return all(_PARAMETER_EXTENSIONS.get(name, name) in capabilities for name in keywords)
+    return all(extension_of(keyword) in capabilities for keyword in keywords)

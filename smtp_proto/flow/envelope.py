@@ -23,11 +23,12 @@ from smtp_proto.wire import (
     parse_forward_path,
     parse_reverse_path,
 )
-from smtp_proto.wire.errors import kind_of
+from smtp_proto.wire.errors import kind_of, shown
 from smtp_proto.wire.quick import quick
 
 _REVERSE_PATHS = (Mailbox, NullReversePath)
 _MAPPINGS = (dict, Mapping)  # whoever is a dict is found out faster
+_FOR_RECIPIENTS = "RcptParameters, or a mapping of them by recipient as str"
 
 
 @quick
@@ -41,6 +42,7 @@ class Envelope:
     reverse_path: ReversePath
     forward_paths: tuple[ForwardPath, ...]
     mail_parameters: MailParameters = NO_MAIL_PARAMETERS
+    """What they say of the content is for whoever cannot see all of it: see `SendMail`."""
     rcpt_parameters: Mapping[ForwardPath, RcptParameters] = field(
         default_factory=dict[ForwardPath, RcptParameters],
         hash=False,  # a dict has none
@@ -68,11 +70,12 @@ class Envelope:
         recipients: str | Iterable[str],
         *,
         mail_parameters: MailParameters = NO_MAIL_PARAMETERS,
-        rcpt_parameters: RcptParameters = NO_RCPT_PARAMETERS,
+        rcpt_parameters: RcptParameters | Mapping[str, RcptParameters] = NO_RCPT_PARAMETERS,
     ) -> Envelope:
         """Parse the addresses.
 
         `sender` may be "" for the null reverse-path; a recipient given twice counts once.
+        `rcpt_parameters` are for every recipient, or by recipient for those that are named.
 
         Raises WireError for what is not an address, and TypeError for what is no text.
         """
@@ -84,11 +87,7 @@ class Envelope:
         except (AttributeError, TypeError):
             raise _wrong("recipients", "addresses as str", recipients) from None
         forward_paths = tuple(by_text.values())
-        each = (
-            {}
-            if rcpt_parameters is NO_RCPT_PARAMETERS
-            else dict.fromkeys(forward_paths, rcpt_parameters)
-        )
+        each = {} if rcpt_parameters is NO_RCPT_PARAMETERS else _by_path(by_text, rcpt_parameters)
         return cls(parse_reverse_path(sender), forward_paths, mail_parameters, each)
 
     @property
@@ -117,6 +116,22 @@ class Envelope:
         )
 
 
+def _by_path(
+    paths: Mapping[str, ForwardPath], given: RcptParameters | Mapping[str, RcptParameters]
+) -> dict[ForwardPath, RcptParameters]:
+    """The parameters of each of `paths`, which stand by their texts. Raises WireError."""
+    if isinstance(given, RcptParameters):
+        return dict.fromkeys(paths.values(), given)
+    each: dict[ForwardPath, RcptParameters] = {}
+    for recipient, parameters in given.items():
+        _check_entry(given, recipient, parameters)
+        path = parse_forward_path(recipient)
+        if path.text not in paths:
+            raise WireError("rcpt_parameters", f"no recipient is {shown(path.text)}")
+        each[path] = parameters
+    return each
+
+
 def check_envelope(envelope: object) -> None:
     """Look at what a caller gave. Raises TypeError."""
     if not isinstance(envelope, Envelope):
@@ -135,8 +150,13 @@ def _check_values(reverse_path: object, mail_parameters: object, rcpt_parameters
 def _check_texts(sender: object, rcpt_parameters: object) -> None:
     if not isinstance(sender, str):
         raise _wrong("sender", 'an address as str, "" for the null one', sender)
-    if not isinstance(rcpt_parameters, RcptParameters):
-        raise _wrong("rcpt_parameters", "RcptParameters", rcpt_parameters)
+    if not isinstance(rcpt_parameters, (RcptParameters, *_MAPPINGS)):
+        raise _wrong("rcpt_parameters", _FOR_RECIPIENTS, rcpt_parameters)
+
+
+def _check_entry(given: object, recipient: object, parameters: object) -> None:
+    if not (isinstance(recipient, str) and isinstance(parameters, RcptParameters)):
+        raise _wrong("rcpt_parameters", _FOR_RECIPIENTS, given)
 
 
 def _wrong(parameter: str, wanted: str, given: object) -> TypeError:

@@ -139,7 +139,8 @@ class AuthenticationError(SMTPError):
 class CapabilityMissing(SMTPError):
     """The message needs what the server does not offer.
 
-    Found before the first command: the session is as it was.
+    Found before the first command: the session is as it was. Only where octets above 127 come late
+    in content that comes in pieces, it is not usable any more, and nothing was delivered.
 
     `capability`: the keyword, such as "SMTPUTF8".
     """

@@ -7,6 +7,7 @@ drives.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from smtp_proto.engine import LocalProtocolError
@@ -16,6 +17,14 @@ from smtp_proto.flow.timeouts import Expired, Phase, TotalTimeout
 from smtp_proto.wire import Octets
 
 T = TypeVar("T")
+
+
+class ContentFailed(BaseException):
+    """What a flow's steps are told where the caller's own content has raised something.
+
+    Not what: no step may take it for something that has befallen the connection.
+    """
+
 
 # What is sent in depends on the action that was yielded. No type can say that; `Flow` checks it.
 Steps: TypeAlias = Generator[Action, Any, T]
@@ -74,8 +83,8 @@ class Flow(Generic[T]):
         if failure is not None:
             self._failure = None
             if type(self.action) is Content and not isinstance(failure, Expired):
-                # No step may take it for something that has befallen the connection.
-                self._steps.close()
+                with suppress(ContentFailed):
+                    self._steps.throw(ContentFailed())
                 raise failure
         try:
             if failure is None:

@@ -32,7 +32,11 @@ class Journal(Protocol):
         ...
 
     def login_failed(self, mechanism: str, identity: str, why: str) -> None:
-        """A login failed. `identity`: as whom somebody wanted to log in, as far as it is known."""
+        """A login failed.
+
+        `identity`: as whom somebody wanted to log in, as far as it is known. It is as it was
+        given: any character may be in it, and any number of them.
+        """
         ...
 
 

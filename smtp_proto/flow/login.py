@@ -79,7 +79,7 @@ def log_in(session: Session, credentials: AnyCredentials) -> Steps[None]:
             session.login = login.succeeded(reply)
             session.settings = replace(settings, credentials=None)  # not needed any more
             session.journal.happened(
-                f"logged in as {identity_of(credentials)} with {session.login.mechanism}"
+                f"logged in as {shown(identity_of(credentials))} with {session.login.mechanism}"
             )
             return
         error = login.refused(reply, credentials)
@@ -226,14 +226,14 @@ def _without_words(error: Exception) -> str:
 
 
 def identity_of(credentials: AnyCredentials) -> str:
-    """As whom somebody logs in, as a log may show it; "" where that is not said."""
+    """As whom somebody logs in; "" where that is not said."""
     match credentials:
         case Credentials() | TokenCredentials() | TokenSource():
-            return shown(credentials.authentication_identity)
+            return credentials.authentication_identity
         case AnonymousCredentials():
             return "anonymous"
         case ExternalCredentials() | KerberosCredentials():
-            return shown(credentials.authorization_identity)
+            return credentials.authorization_identity
         case _:
             assert_never(credentials)
 

@@ -22,21 +22,29 @@ from smtp_proto.wire import Bdat, Octets, Reply, Rset
 
 _BLOCK = 131_072  # octets in one Send: many enough for speed, few enough for a deadline each
 _GATHERED = 65_536  # octets of small pieces that make one Send
+_BEGINNING = 65_536  # octets of content in pieces that are looked at before anything is sent
 
 
 class SendMail(Flow[SendResult]):
     """Sends one message to the recipients of an envelope.
 
     `content`: the whole message, or None: then the flow fetches it piece by piece with Content
-    actions. Line ends are made CRLF. `size`: its octets, where the content comes in pieces and the
-    size is known. `eight_bit`: whether it has octets above 127, and `smtputf8`: whether its header
-    has; None: found out from the content, and where that comes in pieces BODY=8BITMIME is said
-    wherever the server knows it.
+    actions, 64 KiB before it sends anything. Line ends are made CRLF.
+
+    What the message needs is found out from the content; where it has more than those 64 KiB, from
+    these, and BODY=8BITMIME is said wherever it is offered. Else the caller can tell: `eight_bit`,
+    whether there are octets above 127; `smtputf8`, whether there are in the header; `size`, how
+    many octets there are, which SIZE says unless their line ends are seen to be others than CRLF.
+
+    Of `mail_parameters` of the envelope, `size` counts where no other is known; of `body`, 8BITMIME
+    is said wherever it is offered, 7BIT is held to, and BINARYMIME is refused.
 
     One refused recipient does not stop the others. `next_action()` raises SenderRefused,
-    RecipientsRefused, ContentRefused, CapabilityMissing or MessageTooLarge, after which the session
-    can be used further; and DeliveryInDoubt, ConnectionLost, SMTPTimeout or ProtocolViolation,
-    after which it cannot.
+    RecipientsRefused, ContentRefused, CapabilityMissing or MessageTooLarge, or WireError for what
+    cannot be sent, after which the session can be used further; and DeliveryInDoubt,
+    ConnectionLost, SMTPTimeout or ProtocolViolation, after which it cannot. Nor can it where
+    content is found to be wrong, or its source raises something, when it is being sent already: a
+    NUL, or octets above 127 that nothing has announced. Then nothing was delivered.
     """
 
     def __init__(
@@ -69,6 +77,8 @@ def _told(session: Session, steps: Steps[SendResult]) -> Steps[SendResult]:
 
 
 def _send(session: Session, envelope: Envelope, message: Message) -> Steps[SendResult]:
+    if message.content is None:
+        yield from fetch_beginning(session, message)
     commands = transaction_commands(session, envelope, message)
     transaction = Transaction(commands, message, envelope.recipients)
     under_way = UnderWay(session)
@@ -169,8 +179,7 @@ class UnderWay:
         """The content after 354, to its end."""
         session, content = self._session, transaction.message.content
         if content is None:
-            yield from _send_pieces(session, transaction.message)
-            last = b""
+            last = yield from _send_pieces(session, transaction.message)
         else:
             start = 0
             while len(content) - start > _BLOCK:
@@ -220,26 +229,47 @@ class UnderWay:
             transaction.close(reply)
 
 
-def _send_pieces(session: Session, message: Message) -> Steps[None]:
-    """Content that the caller has elsewhere, gathered into blocks."""
-    gathered: list[bytes] = []
+def fetch_beginning(session: Session, message: Message) -> Steps[None]:
+    """Fetch as much of content in pieces as tells what it needs: all of it, if it is small.
+
+    Raises WireError for what cannot be sent.
+    """
+    pieces: list[bytes] = []
     size = 0
+    while size < _BEGINNING:
+        piece = yield from _next_piece(session)
+        if piece is None:
+            message.take_whole(b"".join(pieces))
+            return
+        pieces.append(piece)
+        size += len(piece)
+    message.take_beginning(b"".join(pieces))
+
+
+def _send_pieces(session: Session, message: Message) -> Steps[bytes]:
+    """Content that the caller has elsewhere, gathered into blocks; returns what is left to send."""
+    gathered = [session.engine.send_content(message.beginning)]
+    size = len(message.beginning)
     while True:
-        timer = session.timer(Phase.BLOCK)
-        try:
-            piece: Octets | None = yield Content(timer)
-        except TimeoutError as error:
-            raise session.timed_out(timer, error) from error
-        if piece is not None:
-            message.check(piece)
-            gathered.append(session.engine.send_content(piece))
-            size += len(piece)
-        if gathered and (piece is None or size >= _GATHERED):
+        if size >= _GATHERED:
             yield from session.transmit(b"".join(gathered), session.timer(Phase.BLOCK))
             gathered.clear()
             size = 0
+        piece = yield from _next_piece(session)
         if piece is None:
-            return
+            return b"".join(gathered)
+        message.check(piece)
+        gathered.append(session.engine.send_content(piece))
+        size += len(piece)
+
+
+def _next_piece(session: Session) -> Steps[bytes | None]:
+    timer = session.timer(Phase.BLOCK)
+    try:
+        piece: Octets | None = yield Content(timer)
+    except TimeoutError as error:
+        raise session.timed_out(timer, error) from error
+    return None if piece is None else bytes(piece)  # its owner may put the next one in its place
 
 
 def _clear_up(session: Session) -> Steps[None]:

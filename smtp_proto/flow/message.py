@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 
 from smtp_proto.engine import Protocol
 from smtp_proto.flow.envelope import Envelope
@@ -29,15 +30,21 @@ from smtp_proto.wire import (
     WireError,
     canonical,
 )
+from smtp_proto.wire.parameters import extension_of
 
 _DATA = Data()
 _SMALL = 65_536  # octets that may go out before it is known whether any recipient is accepted
 
 
 class Message:
-    """The content as it will be on the wire before dot-stuffing, and what it needs."""
+    """The content as it will be on the wire before dot-stuffing, and what it needs.
 
-    __slots__ = ("content", "eight_bit", "size", "smtputf8")
+    `content`: all of it; None: it comes in pieces, of which `beginning` has the first. `size`: how
+    many octets it has, at least. `declared`: what SIZE says. `eight_bit`, `smtputf8`: None while
+    nobody knows.
+    """
+
+    __slots__ = ("beginning", "content", "declared", "eight_bit", "size", "smtputf8")
 
     def __init__(
         self,
@@ -47,30 +54,67 @@ class Message:
         smtputf8: bool | None,
     ) -> None:
         self.content: CanonicalContent | None = None
-        self.size = size
+        self.beginning = b""
+        self.size = self.declared = size
         self.eight_bit = eight_bit
-        self.smtputf8 = bool(smtputf8)
-        if content is None:
-            return
+        self.smtputf8 = smtputf8
+        if content is not None:
+            self.take_whole(content)
+
+    def take_whole(self, content: Octets) -> None:
+        """This is all of it. Raises WireError."""
         self.content = whole = canonical(content)
         _refuse_nul(whole)
-        self.size = len(whole)
-        ascii_only = whole.isascii()
-        self.eight_bit = bool(eight_bit) or not ascii_only
-        if smtputf8 is None and not ascii_only:
+        self.size = self.declared = len(whole)
+        self.eight_bit = bool(self.eight_bit)
+        self._look_at(whole)
+
+    def take_beginning(self, octets: bytes) -> None:
+        """This is the beginning of it, and its header as far as that counts. Raises WireError."""
+        _refuse_nul(octets)
+        self.beginning = octets
+        lines = canonical(octets)
+        if not octets.startswith(lines[:-2]):  # but for the CRLF behind the last line
+            self.declared = None  # RFC 1870 6: whose line ends grow has more than was counted
+        self._look_at(lines)
+
+    def _look_at(self, octets: bytes) -> None:
+        if octets.isascii():
+            return
+        self.eight_bit = True
+        if self.smtputf8 is None:
             # Content may begin with the empty line: then it has no header.
-            header = (b"\r\n" + whole).partition(b"\r\n\r\n")[0]
+            header = (b"\r\n" + octets).partition(b"\r\n\r\n")[0]
             self.smtputf8 = not header.isascii()  # RFC 6531 3.4
 
-    def check(self, piece: Octets) -> None:
-        """Check a piece for what a whole message is checked for before it is sent.
+    def heed(self, mail: MailParameters) -> None:
+        """Take in what the envelope says of the content. Raises WireError."""
+        if self.declared is None:
+            self.declared = mail.size
+        match mail.body:
+            case Body.BINARY_MIME:
+                raise WireError(
+                    "BODY",
+                    "content goes out as lines, never as BINARYMIME: "
+                    "encode it, as in base64, and give no body",
+                )
+            case Body.SEVEN_BIT if self.eight_bit:
+                raise WireError("BODY", "7BIT, where the content has octets above 127")
+            case Body.SEVEN_BIT:
+                self.eight_bit = False
+            case Body.EIGHT_BIT_MIME if not self.eight_bit:
+                self.eight_bit = None  # it may be said, and need not
+            case _:
+                pass
+
+    def check(self, piece: bytes) -> None:
+        """Check a later piece for what the beginning is checked for before it is sent.
 
         Raises WireError or CapabilityMissing.
         """
-        octets = bytes(piece)
-        _refuse_nul(octets)
-        if self.eight_bit is False and not octets.isascii():
-            raise _eight_bit_refused()
+        _refuse_nul(piece)
+        if self.eight_bit is False and not piece.isascii():
+            raise _eight_bit_refused("the server was not told so by 8BITMIME")
 
 
 def _refuse_nul(octets: bytes) -> None:
@@ -84,16 +128,19 @@ def _refuse_nul(octets: bytes) -> None:
 def transaction_commands(session: Session, envelope: Envelope, message: Message) -> list[Command]:
     """The transaction's commands, with what the message needs.
 
-    Raises CapabilityMissing or MessageTooLarge: nothing was sent.
+    Raises CapabilityMissing, MessageTooLarge or WireError: nothing was sent.
     """
+    plain = envelope.has_no_parameters
+    if not plain:
+        message.heed(envelope.mail_parameters)
     offered = session.capabilities
     largest = offered.size
     if message.size is not None and largest and message.size > largest:
         raise MessageTooLarge(message.size, largest)  # RFC 1870 6.1
     envelope, smtputf8 = _agree_on_utf8(offered, envelope, message)
-    size = message.size if largest is not None else None
+    size = message.declared if largest is not None else None
     body = _body(offered, message)
-    if envelope.has_no_parameters:
+    if plain:
         parameters = MailParameters(size, body, smtputf8)
         recipients = [Rcpt(path) for path in envelope.forward_paths]
     else:
@@ -171,30 +218,23 @@ def _body(offered: Capabilities, message: Message) -> Body | None:
     if offered.eight_bit_mime:
         return Body.EIGHT_BIT_MIME
     if message.eight_bit:
-        raise _eight_bit_refused()
+        raise _eight_bit_refused("the server does not offer 8BITMIME")
     message.eight_bit = False  # from here on each piece is held to it
     return None
 
 
-def _eight_bit_refused() -> CapabilityMissing:
+def _eight_bit_refused(why: str) -> CapabilityMissing:
     return CapabilityMissing(
-        "the content has octets above 127 and the server does not offer 8BITMIME: encode it first",
-        capability="8BITMIME",
+        f"the content has octets above 127 and {why}: encode it first", capability="8BITMIME"
     )
 
 
 def _require(session: Session, mail: MailParameters, recipients: Iterable[RcptParameters]) -> None:
-    """No parameter goes to a server that does not offer its extension (RFC 5321 2.2.2)."""
+    """No parameter goes to a server that does not offer its extension."""
     offered = session.capabilities
-    wanted = {
-        "DSN": mail.ret is not None
-        or mail.envid is not None
-        or any(parameters.notify or parameters.orcpt for parameters in recipients),
-        "AUTH": mail.auth is not None,
-        "REQUIRETLS": mail.require_tls,
-    }
-    for capability, needed in wanted.items():
-        if needed and capability not in offered:
+    keywords = chain(mail.keywords, *(parameters.keywords for parameters in recipients))
+    for capability in map(extension_of, dict.fromkeys(keywords)):
+        if capability not in offered:  # RFC 5321 4.1.1.11
             raise CapabilityMissing(
                 f"the envelope asks for {capability}, which the server does not offer",
                 capability=capability,

@@ -6,7 +6,8 @@ tries them. Must not know how a stream is opened, nor any mechanism.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_address
 
@@ -19,6 +20,7 @@ from smtp_proto.flow.errors import (
     ConnectionLost,
     ProtocolViolation,
     ProxyError,
+    ReplyError,
     SMTPError,
     SMTPTimeout,
     TLSError,
@@ -162,21 +164,35 @@ def _be_greeted(
     way = this.way
     reached = this.reached or (yield from reach(settings, way.port, journal))
     link, local_address = reached
-    if way.probe:
-        link.push_back((yield from _await_first_octets(settings, reached)))
-    layer = None
-    if way.security is Security.IMPLICIT:
-        layer = settings.tls(settings.server_hostname or settings.host)
-        yield from link.start_tls(layer, Timer(Phase.TLS, settings.timeouts.tls))
-        journal.happened(f"TLS from the start: {layer.info}")
-    # The proxies have done their part, and have passwords.
-    settings = replace(settings, port=way.port, proxies=())
-    session = Session(settings, link, layer, journal)
-    session.name = settings.local_hostname or _address_literal(local_address)
-    begun(session)
-    session.hear_pending()
-    yield from _read_greeting(session)
+    with _doubting_the_header(settings):
+        if way.probe:
+            link.push_back((yield from _await_first_octets(settings, reached)))
+        layer = None
+        if way.security is Security.IMPLICIT:
+            layer = settings.tls(settings.server_hostname or settings.host)
+            yield from link.start_tls(layer, Timer(Phase.TLS, settings.timeouts.tls))
+            journal.happened(f"TLS from the start: {layer.info}")
+        # The proxies have done their part, and have passwords.
+        settings = replace(settings, port=way.port, proxies=())
+        session = Session(settings, link, layer, journal)
+        session.name = settings.local_hostname or _address_literal(local_address)
+        begun(session)
+        session.hear_pending()
+        yield from _read_greeting(session)
     return session
+
+
+@contextmanager
+def _doubting_the_header(settings: OpenSettings) -> Generator[None]:
+    """Have errors ask about the PROXY header: who expects none takes it for the first command."""
+    try:
+        yield
+    except CertificateError:
+        raise  # TLS was understood
+    except (TLSError, ReplyError, ProtocolViolation, ConnectionLost) as error:
+        if settings.proxy_header:
+            error.args = (f"{error}; does the server expect the PROXY header?",)
+        raise
 
 
 def _read_greeting(session: Session) -> Steps[None]:
@@ -194,7 +210,8 @@ def _read_greeting(session: Session) -> Steps[None]:
 def _settle(session: Session, security: Security) -> Steps[None]:
     """From the greeting to where mail can be sent."""
     settings = session.settings
-    yield from say_hello(session)
+    with _doubting_the_header(settings):
+        yield from say_hello(session)
     if _wants_starttls(session, security):
         yield from upgrade(session)
     if settings.credentials is not None and security is not Security.MANUAL:
@@ -241,11 +258,13 @@ def say_hello(session: Session) -> Steps[None]:
 def _may_do_without_ehlo(session: Session) -> bool:
     """Whether plain HELO would do: it brings neither STARTTLS nor AUTH.
 
-    Nor behind STARTTLS: the server had EHLO before.
+    Nor behind STARTTLS: the server had EHLO before. Nor behind a PROXY header: it may be that what
+    was refused, and EHLO is not answered yet.
     """
+    settings = session.settings
     tls_from_the_start = session.tls is not None and session.capabilities_before_tls is None
-    needs_starttls = session.settings.requires_tls and not tls_from_the_start
-    return not needs_starttls and session.settings.credentials is None
+    needs_starttls = settings.requires_tls and not tls_from_the_start
+    return not needs_starttls and settings.credentials is None and not settings.proxy_header
 
 
 def upgrade(session: Session) -> Steps[None]:

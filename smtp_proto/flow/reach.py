@@ -5,6 +5,8 @@ Knows hosts, ports and tunnels. Must not know SMTP, nor how the server will be s
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from smtp_proto.flow.actions import Connect, Resolve, Timer
 from smtp_proto.flow.errors import ConnectError, ProxyError, SMTPTimeout, TLSError
 from smtp_proto.flow.flow import Steps
@@ -14,7 +16,16 @@ from smtp_proto.flow.open_settings import OpenSettings
 from smtp_proto.flow.timeouts import Phase
 from smtp_proto.proxy import HttpConnect, Proxy, ProxyCodec, ProxyCodecError, ProxyRefused, Socks4
 from smtp_proto.proxy.endpoint import Endpoint
-from smtp_proto.wire import WireError
+from smtp_proto.wire import WireError, escaped
+
+
+class _Stop(NamedTuple):
+    """Where the stream leads next."""
+
+    host: str
+    port: int
+    what: str
+    """What is there, for messages."""
 
 
 def reach(
@@ -25,13 +36,15 @@ def reach(
     Raises ConnectError, ProxyError, TLSError (towards a proxy) or SMTPTimeout.
     """
     link = Link()
-    stops = [(proxy.host, proxy.port) for proxy in settings.proxies]
-    stops.append((settings.host, port))
-    local_address = yield from _connect(link, settings, *stops[0])
-    journal.happened(f"connected to {_shown(settings, *stops[0])} from {local_address or 'here'}")
-    for proxy, (host, port_there) in zip(settings.proxies, stops[1:], strict=True):
-        yield from _go_through(link, settings, proxy, host, port_there)
-        journal.happened(f"through {proxy.url} to {host} port {port_there}")
+    first, *others = (
+        *(_Stop(proxy.host, proxy.port, "the next proxy") for proxy in settings.proxies),
+        _Stop(settings.host, port, "the server"),
+    )
+    local_address = yield from _connect(link, settings, first)
+    journal.happened(f"connected to {_shown(settings, first)} from {local_address or 'here'}")
+    for proxy, stop in zip(settings.proxies, others, strict=True):
+        yield from _go_through(link, settings, proxy, stop)
+        journal.happened(f"through {proxy.url} to {stop.host} port {stop.port}")
     if settings.proxy_header:
         yield from _announce(link, settings)
     # Behind a proxy the server would learn what it has no other way to know: an address of a
@@ -39,45 +52,46 @@ def reach(
     return link, None if settings.proxies else local_address
 
 
-def _connect(link: Link, settings: OpenSettings, host: str, port: int) -> Steps[str | None]:
+def _connect(link: Link, settings: OpenSettings, stop: _Stop) -> Steps[str | None]:
     timer = Timer(Phase.CONNECT, settings.timeouts.connect)
-    path = settings.unix_path
+    connect = Connect(stop.host, stop.port, timer, settings.local_address, settings.unix_path)
     try:
-        local_address: str | None = yield Connect(host, port, timer, settings.local_address, path)
+        local_address: str | None = yield connect
     except TimeoutError as error:
-        raise _at(_shown(settings, host, port), link.timed_out(timer, error)) from None
+        raise _at(_shown(settings, stop), link.timed_out(timer, error)) from None
     except OSError as error:
-        where = _shown(settings, host, port)
+        where = _shown(settings, stop)
         raise ConnectError(f"cannot connect to {where}: {error.strerror or error}") from error
     return local_address
 
 
-def _shown(settings: OpenSettings, host: str, port: int) -> str:
+def _shown(settings: OpenSettings, stop: _Stop) -> str:
     if settings.proxies:
         return settings.proxies[0].url
-    return settings.unix_path or f"{host} port {port}"
+    return settings.unix_path or f"{stop.host} port {stop.port}"
 
 
-def _go_through(
-    link: Link, settings: OpenSettings, proxy: Proxy, host: str, port: int
-) -> Steps[None]:
+def _go_through(link: Link, settings: OpenSettings, proxy: Proxy, stop: _Stop) -> Steps[None]:
     """Have a proxy make the tunnel to the next stop."""
+    host = stop.host
     timer = Timer(Phase.PROXY, settings.timeouts.proxy)
     try:
         if isinstance(proxy, HttpConnect) and proxy.tls:
             yield from link.start_tls(settings.proxy_tls(proxy.host), timer)
         if not proxy.resolves_names:
-            host = yield from _find_address(host, port, isinstance(proxy, Socks4), timer)
-        yield from _converse(link, proxy.codec(host, port), timer)
+            host = yield from _find_address(host, stop.port, isinstance(proxy, Socks4), timer)
+        yield from _converse(link, proxy.codec(host, stop.port), timer)
     except SMTPTimeout as error:
         raise _at(proxy.url, error) from None
     except TimeoutError as error:
         raise _at(proxy.url, link.timed_out(timer, error)) from None
     except ProxyCodecError as error:
         code = error.code if isinstance(error, ProxyRefused) else None
-        raise ProxyError(str(error), proxy=proxy.url, code=code) from error
+        why = escaped(f"{error.where}, {stop.what}: {error.why}")
+        raise ProxyError(why, proxy=proxy.url, code=code) from error
     except (OSError, WireError) as error:
-        raise ProxyError(f"{proxy.url}, asked for {host}: {error}", proxy=proxy.url) from error
+        why = f"{proxy.url}, asked for {host}, {stop.what}: {error}"
+        raise ProxyError(why, proxy=proxy.url) from error
     except TLSError as error:
         advice = "proxy_tls says whom to trust there, and one that speaks clear text is http://"
         error.args = (f"{proxy.url}: {error}; that is the proxy, not the server: {advice}",)

@@ -11,9 +11,9 @@ from typing import TypeAlias
 
 from smtp_proto.engine import LocalProtocolError
 from smtp_proto.flow.envelope import Envelope, SendResult
-from smtp_proto.flow.errors import ConnectionLost, SMTPError
-from smtp_proto.flow.flow import Flow, Steps
-from smtp_proto.flow.mail import UnderWay
+from smtp_proto.flow.errors import CapabilityMissing, ConnectionLost, MessageTooLarge, SMTPError
+from smtp_proto.flow.flow import ContentFailed, Flow, Steps
+from smtp_proto.flow.mail import UnderWay, fetch_beginning
 from smtp_proto.flow.message import Message, transaction_commands
 from smtp_proto.flow.session import Session
 from smtp_proto.flow.transaction import Transaction, in_words
@@ -21,6 +21,8 @@ from smtp_proto.wire import Octets, WireError
 
 Outcome: TypeAlias = SendResult | SMTPError | ValueError
 """What became of one message of many: what sending it alone would have returned, or raised."""
+
+_OF_ONE_MESSAGE = (CapabilityMissing, MessageTooLarge, WireError)  # the others may be sent
 
 
 class SendMany:
@@ -41,6 +43,7 @@ class SendMany:
         self.session = session
         self._queue = UnderWay(session)
         self._added: deque[Transaction | Outcome] = deque()
+        self._coming: tuple[Envelope, Message] | None = None  # behind those, in pieces
         self._no_more = False
         self._end: Exception | None = None
         self._flow: Flow[None] | None = None
@@ -48,12 +51,16 @@ class SendMany:
     @property
     def under_way(self) -> bool:
         """Whether there is a message whose fate is open: till then the session is in use."""
+        return self._coming is not None or self._waits
+
+    @property
+    def _waits(self) -> bool:
         return any(map(_is_open, self._added))
 
     @property
     def wants_message(self) -> bool:
         """Whether another message can be added: those before it have been sent whole."""
-        if self._no_more or self._end is not None:
+        if self._no_more or self._coming is not None or self._end is not None:
             return False
         return not self._added or (_is_open(self._added[-1]) and self._queue.has_room)
 
@@ -66,17 +73,26 @@ class SendMany:
         eight_bit: bool | None = None,
         smtputf8: bool | None = None,
     ) -> None:
-        """Add a message, with the parameters of `SendMail`."""
+        """Add a message, with the parameters of `SendMail`.
+
+        One that comes in pieces begins when those before it have had their outcomes.
+        """
         self._check_wanted()
         try:
             message = Message(content, size, eight_bit, smtputf8)
-            commands = transaction_commands(self.session, envelope, message)
-        except (SMTPError, WireError) as error:
+            if content is None:
+                self._coming = envelope, message
+            else:
+                self._begin(envelope, message)
+        except _OF_ONE_MESSAGE as error:
             self.add_error(error)
-        else:
-            transaction = Transaction(commands, message, envelope.recipients)
-            self._queue.begin(transaction)
-            self._added.append(transaction)
+
+    def _begin(self, envelope: Envelope, message: Message) -> None:
+        """Raises what is wrong with the message."""
+        commands = transaction_commands(self.session, envelope, message)
+        transaction = Transaction(commands, message, envelope.recipients)
+        self._queue.begin(transaction)
+        self._added.append(transaction)
 
     def add_error(self, error: SMTPError | ValueError) -> None:
         """Add a message that cannot even be sent: this is its outcome."""
@@ -95,7 +111,8 @@ class SendMany:
         """A flow that sends what can be sent, until there is an outcome, or a message is wanted.
 
         It raises no SMTPError: the outcomes tell. It raises what the content of a message raises:
-        that message, the first without an outcome, was not delivered, and the session is over.
+        that message, the first without an outcome, was not delivered, and no other is wanted. The
+        session is over if anything had been sent of it.
         """
         self._flow = Flow(self._steps(), self.session.timeouts.total)
         return self._flow
@@ -124,9 +141,14 @@ class SendMany:
         except WireError as error:  # in a piece of content: all before have had their outcomes
             self._added = deque([error])
             self._end = error
+        except ContentFailed:  # likewise
+            self._added.clear()
+            self._coming = None
+            self.end()
+            raise
         else:
-            if not self.under_way and not session.usable:
-                self._end = self._lost()
+            if not self._waits and not session.usable:
+                self._end_with(self._lost())
 
     def _lost(self) -> ConnectionLost:
         closing = self._queue.closing
@@ -135,8 +157,18 @@ class SendMany:
         return ConnectionLost("behind a message that was refused the server takes no other")
 
     def _advance(self) -> Steps[None]:
+        if self._coming is not None and not self._added:
+            yield from self._begin_coming(*self._coming)
         while _is_open(self._added[0]) and not self.wants_message:
             yield from self._queue.go_on()
+
+    def _begin_coming(self, envelope: Envelope, message: Message) -> Steps[None]:
+        try:
+            yield from fetch_beginning(self.session, message)
+            self._begin(envelope, message)
+        except _OF_ONE_MESSAGE as error:
+            self._added.append(error)
+        self._coming = None
 
     def _lose(self, error: SMTPError) -> None:
         """The session is over: settle all messages."""
@@ -147,7 +179,14 @@ class SendMany:
             added.outcome_of_loss(error) if isinstance(added, Transaction) else added
             for added in self._added
         )
+        self._end_with(error)
+
+    def _end_with(self, error: SMTPError) -> None:
+        """The session is over, also for the message that was not begun."""
         self._end = error
+        if self._coming is not None:
+            self._coming = None
+            self._added.append(error)
 
 
 def _is_open(added: Transaction | Outcome) -> bool:

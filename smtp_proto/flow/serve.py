@@ -7,8 +7,8 @@ How a connection ends:
 
     the client      says QUIT: 221; or goes away without a word
     the server      is tired of waiting (421), of errors (421), of the handler's own 421, or of
-                    a client that breaks the protocol: one last reply, then a short while for
-                    the client to read it
+                    a client that breaks the protocol, or it is shut down (421): one last reply,
+                    then a short while for the client to read it
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ from smtp_proto.engine.events import (
 )
 from smtp_proto.engine.server import ServerConnection
 from smtp_proto.engine.table import Protocol, State
-from smtp_proto.flow.actions import Timer
+from smtp_proto.engine.trace import command_line
+from smtp_proto.flow.actions import Receive, Timer
 from smtp_proto.flow.errors import TLSError
 from smtp_proto.flow.flow import Flow, Steps
 from smtp_proto.flow.handler import Handler, ServerSession
 from smtp_proto.flow.journal import QUIET, Journal
 from smtp_proto.flow.security import Security
-from smtp_proto.flow.serve_link import ServerLink, StreamEnded, TimeIsUp
+from smtp_proto.flow.serve_link import Interrupted, ServerLink, StreamEnded, TimeIsUp
 from smtp_proto.flow.serve_login import Login
 from smtp_proto.flow.serve_questions import Questions
 from smtp_proto.flow.serve_settings import ServeSettings
@@ -65,6 +66,7 @@ from smtp_proto.wire.command import (
     StartTls,
     Vrfy,
 )
+from smtp_proto.wire.errors import shown
 from smtp_proto.wire.reply import Reply
 
 __all__ = ["Serve", "ServeSettings"]
@@ -85,11 +87,13 @@ _MAY_EXIST = Reply.build(252, "Cannot verify, but will try to deliver", status="
 _NO_LISTS = Reply.build(502, "Lists are not expanded", status="5.5.1")
 _UNKNOWN_COMMAND = Reply.build(500, "Command not recognized", status="5.5.1")
 _TOO_SLOW = Reply.build(421, "Timeout, closing the connection", status="4.4.2")
+_SHUTTING_DOWN = Reply.build(421, "Shutting down, closing the connection", status="4.3.2")
 
 # Their replies wait for others; that to QUIT waits for the end of TLS.  RFC 2920 3.2
 _COLLECTED = frozenset({Rset, Mail, Rcpt, Quit})
 
 _PHASES = {State.AUTH: Phase.AUTH, State.DATA: Phase.BLOCK, State.BDAT: Phase.BLOCK}
+_FOR_A_LINE = frozenset({Phase.IDLE, Phase.AUTH})  # and not for content
 _WITHOUT_TRANSACTION = frozenset({State.HELO, State.READY})
 
 _BLOCK = 65_536  # octets: who sends as many in one wait is alive, and gets a new one
@@ -105,8 +109,21 @@ class Serve(Flow[None]):
     def __init__(
         self, handler: Handler, settings: ServeSettings, peer: str, journal: Journal = QUIET
     ) -> None:
-        steps = _Conversation(handler, settings, peer, journal).steps()
-        super().__init__(steps, settings.timeouts.total, closes=True)
+        self._conversation = _Conversation(handler, settings, peer, journal)
+        super().__init__(self._conversation.steps(), settings.timeouts.total, closes=True)
+
+    @property
+    def awaits_command(self) -> bool:
+        """Whether it waits for a command or a step of AUTH, and not for content or a handshake."""
+        return type(self.action) is Receive and self.action.timer.phase in _FOR_A_LINE
+
+    def shut_down(self) -> None:
+        """From now on say 421, in place of waiting for a command, and end. RFC 5321 3.8
+
+        All that has come is answered before, and content that is coming is received. A wait that
+        has begun is yours: where the flow `awaits_command`, call `failed(InterruptedError())`.
+        """
+        self._conversation.shutting_down = True
 
 
 class _HangUp(Exception):
@@ -151,6 +168,7 @@ class _Conversation:
         self._wait: Timer | None = None
         self._heard = 0  # octets since the wait began
         self._in_content = False
+        self.shutting_down = False
 
     # --- From beginning to end ---------------------------------------------------------------
 
@@ -177,6 +195,8 @@ class _Conversation:
             yield from self._link.finish(self._timer(Phase.QUIT))
         except TimeIsUp:
             return _TOO_SLOW  # RFC 5321 4.5.3.2.7
+        except Interrupted:
+            return _SHUTTING_DOWN  # RFC 5321 3.8
         except _HangUp as hang_up:
             return hang_up.reply
         except RemoteProtocolError as error:
@@ -222,6 +242,8 @@ class _Conversation:
     # --- Waiting -----------------------------------------------------------------------------
 
     def _receive(self) -> Steps[None]:
+        if self.shutting_down and self._phase() in _FOR_A_LINE:
+            raise Interrupted
         data = yield from self._link.receive(self._waiting())
         if not data:
             self._engine.receive_eof()
@@ -272,10 +294,12 @@ class _Conversation:
                 )
                 reply = refusal or (yield from self._answer(command))
                 self._reply(reply)
+                self._tell_refusal(reply, command)
                 if type(command) not in _COLLECTED:
                     yield from self._follow(command, reply)
             case CommandRefused(reply):
                 self._reply(reply)
+                self._tell_refusal(reply)
             case ContentReceived(data):
                 yield from self._transactions.take(data)
             case ContentEnded(refusal, last):
@@ -290,6 +314,14 @@ class _Conversation:
                 pass  # the engine is finished
             case _:
                 assert_never(event)
+
+    def _tell_refusal(self, reply: Reply, command: Command | None = None) -> None:
+        """Tell the journal of a command that is refused; None: it is not known which."""
+        if reply.code < 400 or not self._journal.wants_events:
+            return
+        if command is None or isinstance(command, Mail | Rcpt | Data):
+            what = "a command" if command is None else shown(command_line(command))
+            self._journal.happened(f"refused {what}: {shown(str(reply))}")
 
     def _answer(self, command: Command) -> Steps[Reply]:
         """Return the reply to a command that is legal and may be obeyed."""

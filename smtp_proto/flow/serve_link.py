@@ -23,10 +23,15 @@ class TimeIsUp(Exception):
     """The client has not said anything in its time; it may still listen."""
 
 
+class Interrupted(Exception):
+    """The server is shut down, and the client has not begun anything that is worth waiting for."""
+
+
 class ServerLink:
     """One client's stream. What is written waits until it is flushed, or something is awaited.
 
     Each method that takes a timer raises StreamEnded or TimeIsUp; once TLS is on, TLSError, too.
+    Interrupted comes from `receive`, where whoever carries out the flow says so.
     """
 
     __slots__ = ("_layer", "_link", "_unsent")
@@ -114,6 +119,8 @@ class ServerLink:
             data: Octets = yield Receive(timer)
         except TimeoutError:
             raise TimeIsUp from None
+        except InterruptedError:
+            raise Interrupted from None
         except OSError:
             raise StreamEnded from None
         return data

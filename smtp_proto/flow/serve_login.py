@@ -16,6 +16,7 @@ from smtp_proto.flow.handler import ServerSession
 from smtp_proto.flow.journal import Journal
 from smtp_proto.flow.serve_questions import Questions
 from smtp_proto.sasl.mechanism import (
+    WRONG_CREDENTIALS,
     Accepted,
     Challenge,
     CheckAnonymous,
@@ -56,6 +57,7 @@ class Login:
         "_allow_cleartext",
         "_context",
         "_failures",
+        "_has_failed",
         "_identity",
         "_journal",
         "_mechanism",
@@ -81,6 +83,7 @@ class Login:
         self._journal = journal
         self._allow_cleartext = allow_cleartext
         self._failures = 0
+        self._has_failed = False  # this exchange, though it may go on
         self._mechanism: ServerMechanism | None = None
         self._identity = ""  # as whom the client wants to log in, as far as it is known
 
@@ -100,6 +103,7 @@ class Login:
             # Without having asked for the secret.  RFC 4954 4
             return _NEEDS_TLS
         self._identity = ""
+        self._has_failed = False
         self._mechanism = factory(self._context_now())
         step = self._mechanism.start(command.initial_response)
         return (yield from self._follow(self._mechanism, step))
@@ -109,10 +113,9 @@ class Login:
         # There is a response only behind a challenge.
         mechanism = cast("ServerMechanism", self._mechanism)
         if response is None:
-            # Who only wants to see a challenge does so, too.
-            self._journal.login_failed(
-                mechanism.name, shown(self._identity), "the client has cancelled it"
-            )
+            if not self._has_failed:
+                # Who only wants to see a challenge does so, too.
+                self._tell(mechanism, "the client has cancelled it")
             return _CANCELLED
         return (yield from self._follow(mechanism, mechanism.respond(response)))
 
@@ -156,11 +159,20 @@ class Login:
                         # Not its text, which the application may have made of the password.
                         return self._failed(mechanism, answer, f"the answer was {answer.code}")
                     step = mechanism.answer(answer)
+                    if answer is False and isinstance(step, Challenge):
+                        # An explanation: whatever the client says to it, that was a guess.
+                        self._failed(mechanism, _INVALID, WRONG_CREDENTIALS.why)
 
     def _failed(self, mechanism: ServerMechanism, reply: Reply, why: str) -> Reply:
-        self._failures += reply.permanent
-        self._journal.login_failed(mechanism.name, shown(self._identity), why)
+        """Count and tell it, once for each exchange; return the reply."""
+        if not self._has_failed:
+            self._has_failed = True
+            self._failures += reply.permanent
+            self._tell(mechanism, why)
         return reply
+
+    def _tell(self, mechanism: ServerMechanism, why: str) -> None:
+        self._journal.login_failed(mechanism.name, self._identity, why)
 
 
 def _identity_in(question: Question) -> str:

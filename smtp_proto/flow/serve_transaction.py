@@ -85,6 +85,8 @@ class Transactions:
         refusal = refusal or self._refusal
         if refusal is None and last:
             return (yield from self._deliver())
+        if refusal is not None:
+            self._journal.happened(f"refused content: {refusal}")
         # RFC 2033 4.3
         per_recipient = last and self._protocol is Protocol.LMTP
         count = len(self._session.recipients) if per_recipient else 1

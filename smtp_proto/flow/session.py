@@ -35,7 +35,7 @@ from smtp_proto.flow.errors import (
     SMTPError,
     in_phase,
 )
-from smtp_proto.flow.flow import Steps
+from smtp_proto.flow.flow import ContentFailed, Steps
 from smtp_proto.flow.journal import QUIET, Journal
 from smtp_proto.flow.link import Link
 from smtp_proto.flow.open_settings import OpenSettings
@@ -184,6 +184,9 @@ class Session:
             result = yield from steps
         except _REFUSALS:
             self._in_step = True
+            raise
+        except ContentFailed:
+            self._in_step = self.ready_for_mail  # then nothing of it was sent
             raise
         except AuthenticationError as error:
             # Nothing was said, or the server has said no: another login may do better.

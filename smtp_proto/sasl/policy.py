@@ -21,7 +21,7 @@ from smtp_proto.sasl.mechanism import (
     Strength,
 )
 from smtp_proto.sasl.registry import MECHANISMS
-from smtp_proto.wire.errors import check_flag
+from smtp_proto.wire.errors import check_flag, kind_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ class Policy:
 
     def __post_init__(self) -> None:
         check_flag("allow_cleartext", self.allow_cleartext)
+        _check_strength(self.minimum)
         for setting, names in (("allowed", self.allowed or ()), ("order", self.order)):
             for name in names:
                 if not MECHANISM_NAME.fullmatch(name):
@@ -50,6 +51,11 @@ class Policy:
         name = mechanism.name
         rank = self.order.index(name) if name in self.order else len(self.order)
         return rank, -mechanism.strength
+
+
+def _check_strength(minimum: object) -> None:
+    if not isinstance(minimum, Strength):
+        raise TypeError(f"minimum is a Strength, as Strength.PROOF, not {kind_of(minimum)}")
 
 
 # Who gives these has named the mechanism already.

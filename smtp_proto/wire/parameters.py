@@ -2,7 +2,7 @@
 
 Knows the parameters of SIZE, 8BITMIME, BINARYMIME, SMTPUTF8, DSN, AUTH and REQUIRETLS by their
 types, and keeps all others as they are.
-Must not know which of them the server has offered.
+Knows the extension of each. Must not know which of them the server has offered.
 """
 
 import re
@@ -300,6 +300,28 @@ class RcptParameters:
 
 
 _RCPT_KEYWORDS = frozenset({"NOTIFY", "ORCPT"})
+
+
+# --- the extensions ---------------------------------------------------------------------------
+
+# Those that have another name than the parameter.
+_EXTENSIONS = {
+    "BODY": "8BITMIME",  # RFC 6152 2
+    "RET": "DSN",  # RFC 3461 3
+    "ENVID": "DSN",
+    "NOTIFY": "DSN",
+    "ORCPT": "DSN",
+    "BY": "DELIVERBY",  # RFC 2852 3
+    "HOLDFOR": "FUTURERELEASE",  # RFC 4865 3
+    "HOLDUNTIL": "FUTURERELEASE",
+    "TRANSID": "CHECKPOINT",  # RFC 1845 4
+    "SOLICIT": "NO-SOLICITING",  # RFC 3865 2
+}
+
+
+def extension_of(keyword: str) -> str:
+    """Return the keyword in the reply to EHLO that offers a parameter; both in capitals."""
+    return _EXTENSIONS.get(keyword, keyword)
 
 
 # --- the values, each with its reader and its writer ------------------------------------------

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
+from errno import EADDRNOTAVAIL
 from logging import WARNING, LogRecord
 from pathlib import Path
 from threading import Thread
@@ -21,7 +22,7 @@ import pytest
 import trustme
 
 from smtp_adapters.cli import arguments, demo, main, send, serve, text
-from smtp_adapters.cli.text import Exit
+from smtp_adapters.cli.text import Exit, exit_of
 from smtp_adapters.settings import KEYS, describe, from_url
 from smtp_adapters.socket import SMTPClient, SMTPServer
 from smtp_adapters.tls import ClientTLS
@@ -33,7 +34,9 @@ from smtp_proto.flow.security import Security
 from smtp_proto.flow.timeouts import Phase
 from smtp_proto.sasl.mechanism import Credentials
 from smtp_proto.wire.command import Mail, Rcpt
+from smtp_proto.wire.parameters import Notify, Ret
 from smtp_proto.wire.reply import Reply
+from tests.adapters import peers
 
 MESSAGE = (
     b"From: Ada <ada@example.org>\nTo: bob@example.net\nBcc: carol@example.net\n"
@@ -157,6 +160,39 @@ def test_standard_input_and_given_addresses(
     assert capsys.readouterr() == ("", "")
 
 
+def test_wishes_about_reports_go_out(message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    given: list[Envelope] = []
+
+    class Keeper(Handler):
+        def on_message(self, session: ServerSession, envelope: Envelope, content: bytes) -> None:
+            given.append(envelope)
+
+    options = ["--ret", "hdrs", "--envid", "a name", "--notify", "Success,delay"]
+    with SMTPServer(Keeper()) as running:
+        command = ["send", message, "--server", f"127.0.0.1:{running.port}", "--security", "none"]
+        assert main([*command, *options]) == Exit.OK
+        assert main([*command, "--notify", "never"]) == Exit.OK
+        capsys.readouterr()
+        assert main([*command, "--require-tls"]) != Exit.OK
+        assert "asks for REQUIRETLS, which the server does not offer" in complaint(capsys)
+    first, second = given
+    assert (first.mail_parameters.ret, first.mail_parameters.envid) == (Ret.HDRS, "a name")
+    assert (second.mail_parameters.ret, second.mail_parameters.envid) == (None, None)
+    assert [each.notify for each in first.rcpt_parameters.values()] == [
+        {Notify.SUCCESS, Notify.DELAY}
+    ] * 2
+    assert [each.notify for each in second.rcpt_parameters.values()] == [{Notify.NEVER}] * 2
+
+
+def test_a_server_without_dsn_is_sent_nothing(
+    message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with speaking(b"220 h\r\n", b"250 h\r\n", b"221 bye\r\n") as bare:
+        command = ["send", message, "--server", bare, "--security", "none", "--notify", "never"]
+        assert main(command) == exit_of(errors.CapabilityMissing("", capability="DSN"))
+    assert "asks for DSN, which the server does not offer" in complaint(capsys)
+
+
 def test_a_large_message_goes_out_whole(server: str, inbox: Inbox, tmp_path: Path) -> None:
     for line in (b"x" * 70 + b"\r\n", b"\xc3\xbc" * 35 + b"\r\n"):
         content = b"From: a@x.org\r\nTo: b@x.org\r\n\r\n" + line * 30_000
@@ -258,6 +294,10 @@ def test_the_sender_or_the_content_refused(
         (["--from", "a@x.org\r\nRCPT TO:<y@z>"], "--from wants an address: reverse-path: "),
         (["--to", "b"], "--to wants one address, and once for each: forward-path: "),
         (["--to", "b@x.net,c@x.net"], "--to wants one address, and once for each: "),
+        (["--envid", "ü"], "--envid wants 1 to 100 characters of ASCII: ENVID: "),
+        (["--envid", ""], "--envid wants 1 to 100 characters of ASCII: "),
+        (["--notify", "never,delay"], "--notify wants never, or any of success,failure,delay, not"),
+        (["--notify", "no"], "--notify wants never, or any of success,failure,delay, not 'no'"),
         (["--local-hostname", "a b"], "--local-hostname: expected a domain"),
         (["--password-env", "HOME"], "a password without a user"),
         (["--user", "ada", "--password-env", "NO_SUCH_VARIABLE"], "--password-env: the variable"),
@@ -361,6 +401,7 @@ def test_what_a_server_is_called() -> None:
         (["send", "x", "--server", "h", "--securit", "none"], "; there is --security; see"),
         (["send", "x", "--server", "smpt://h"], "did you mean smtp? the schemes are "),
         (["probe", "smtp://h"], "here give HOST or HOST:PORT; see"),
+        (["send", "x", "--ret", "no"], "argument --ret: invalid choice: 'no'"),
         (["serve", "--maildir", "x", "--security", "auto"], "invalid choice: 'auto'"),
         (["serve", "--maildir", "x", "--security", "manual"], "invalid choice: 'manual'"),
         (["send", "x", "--server", "h\x1b[2J::"], "h\\x1b[2J::"),
@@ -483,7 +524,7 @@ def test_a_certificate_that_nobody_trusts(
     with SMTPServer(inbox, security=Security.STARTTLS, tls=server_tls) as running:
         server = f"127.0.0.1:{running.port}"
         assert main(["send", message, "--server", server]) == Exit.CERTIFICATE
-    assert "--ca-file" in complaint(capsys)
+    assert complaint(capsys).count("--ca-file") == 1
     assert inbox.messages == []
 
 
@@ -500,7 +541,9 @@ def test_a_certificate_for_another_name(
         options = ["--server", f"127.0.0.1:{running.port}", "--ca-file", str(authority_file)]
         code = main(["send", message, *options, "--security", "implicit"])
     assert code == Exit.CERTIFICATE
-    assert "certificate" in complaint(capsys)
+    complained = complaint(capsys)
+    assert "certificate" in complained
+    assert "--ca-file" not in complained, "it is trusted"
     assert inbox.messages == []
 
 
@@ -781,11 +824,9 @@ def serving(*given: str) -> Generator[tuple[subprocess.Popen[str], int]]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_is_received_is_kept_and_told(tmp_path: Path, number: signal.Signals) -> None:
-    with (
-        serving("--maildir", str(tmp_path), "--hostname", "mx.example.org") as (process, port),
-        SMTPClient("127.0.0.1", port, security=Security.NONE) as client,
-    ):
-        result = client.send(Envelope.of("a@x.org", ["b@x.org", "c@x.org"]), SENT)
+    with serving("--maildir", str(tmp_path), "--hostname", "mx.example.org") as (process, port):
+        with SMTPClient("127.0.0.1", port, security=Security.NONE) as client:
+            result = client.send(Envelope.of("a@x.org", ["b@x.org", "c@x.org"]), SENT)
         process.send_signal(number)
         out, err = process.communicate()
     identifier = result.reply.text.split()[-1]
@@ -802,6 +843,28 @@ def test_what_is_received_is_kept_and_told(tmp_path: Path, number: signal.Signal
     assert identifier.encode() in kept
     assert b"by mx.example.org" in kept
     assert kept.endswith(SENT.replace(b"\r\n", b"\n"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_ends_who_waits_and_the_second_all(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with (
+        serving("--maildir", str(tmp_path)) as (process, port),
+        peers.client(port) as idle,
+        peers.client(port) as busy,
+    ):
+        idle.hear("220")
+        busy.hear("220")
+        busy.say("HELO x", "MAIL FROM:<a@x.org>", "RCPT TO:<b@x.org>", "DATA")
+        busy.hear("250", "250", "250", "354")
+        process.send_signal(number)
+        idle.hear("421 4.3.2 ")
+        assert process.poll() is None
+        process.send_signal(number)
+        assert busy.hear_all() == b""
+        idle.close()
+        assert process.wait() == Exit.OK
 
 
 @pytest.mark.parametrize("security", [Security.IMPLICIT, Security.STARTTLS])
@@ -919,7 +982,11 @@ def test_what_the_server_logs_is_told_on_one_line(capsys: pytest.CaptureFixture[
         (["--tls-cert", "/dev/null"], Exit.USAGE, "/dev/null: there is no certificate"),
         (["--user", "ada"], Exit.USAGE, "--user without a password"),
         (["--hostname", "a b"], Exit.USAGE, "--hostname: not 1 to 63"),
-        (["--listen", "192.0.2.1:0"], Exit.CONNECT, "cannot listen on 192.0.2.1:0: "),
+        (
+            ["--listen", "192.0.2.1:0"],
+            Exit.CONNECT,
+            f"cannot listen on 192.0.2.1:0: {os.strerror(EADDRNOTAVAIL)}; change --listen",
+        ),
     ],
 )
 def test_a_server_that_cannot_be(tmp_path: Path, given: list[str], code: Exit, why: str) -> None:

@@ -442,12 +442,12 @@ def test_urls(url: str, arguments: dict[str, object]) -> None:
         ("smtp://h?xyzzyx=3", "(xyzzyx): there is no such key: docs/settings.md"),
         ("smtp://h?x%0a=3", r"(x\n): "),
         ("smtp://a:1?x=3@h", "write %3F"),
-        ("smtp://h?timeout=3&timeout=3", "only one of them"),
-        ("smtp://h?ciphers=x", "(tls.ciphers): expected ciphers that are there"),
-        ("smtp://h?ciphers=x%00", "(tls.ciphers): expected ciphers that are there"),
-        ("smtp://h?tls.ciphers=HIGH&ciphers=HIGH", "URL (tls.ciphers) and URL (tls.ciphers): on"),
-        ("smtp://a:p@h?password=p", "(auth.password): not in the query"),
-        ("smtp://a:p@h?token=p", "URL (auth.password) and URL (auth.token): only one of them"),
+        ("smtp://h?timeout=3&timeout=3", "URL (timeout): given twice: leave one of them out"),
+        ("smtp://h?ciphers=x", "(ciphers): expected ciphers that are there"),
+        ("smtp://h?tls.ciphers=x%00", "(tls.ciphers): expected ciphers that are there"),
+        ("smtp://h?tls.ciphers=HIGH&ciphers=HIGH", "URL (tls.ciphers) and URL (ciphers): only"),
+        ("smtp://a:p@h?password=p", "(password): not in the query"),
+        ("smtp://a:p@h?token=p", "URL (auth.password) and URL (token): only one of them"),
         ("smtp://h?security=none", "(security): not in the query: the scheme"),
         ("smtp://h?url=x", "(url): not in the query"),
         ("lmtp+unix://h/x", "three slashes"),
@@ -457,16 +457,16 @@ def test_urls(url: str, arguments: dict[str, object]) -> None:
         ("smtp://h?mechanisms=A,,B", "(mechanisms): it is empty"),
         ("smtp://h?mechanisms=A+B", "(mechanisms): expected names"),
         ("smtp://h?proxy=ftp://x", "(proxy): expected URLs of proxies"),
-        ("smtp://h?fingerprints=ab:cd", "(tls.fingerprints): expected SHA-256 in 64"),
+        ("smtp://h?fingerprints=ab:cd", "(fingerprints): expected SHA-256 in 64"),
         ("smtp://h?minimum_version=3", "expected one of 1.0, 1.1, 1.2, 1.3"),
         ("smtp://h?local_hostname=a%20b", "expected a domain"),
         ("smtp://h?local_address=h", "expected an IP address"),
         ("smtp://h?local_address=[x", "expected an IP address"),
-        ("smtp://h?ca_file=/no/such", "(tls.ca_file): expected a file that can be read: No such "),
+        ("smtp://h?ca_file=/no/such", "(ca_file): expected a file that can be read: No such "),
         ("smtp://h?ca_file=/no/such", "No such file or directory: /no/such"),
         ("smtp://h?ca_file=/", "directory"),
-        ("smtp://h?ca_directory=/dev/null", "(tls.ca_directory): expected a folder"),
-        ("smtp://a@h?password_file=/no/such", "(auth.password_file): expected a file"),
+        ("smtp://h?ca_directory=/dev/null", "(ca_directory): expected a folder"),
+        ("smtp://a@h?password_file=/no/such", "(password_file): expected a file"),
     ],
 )  # fmt: skip
 def test_what_is_no_url(url: str, why: str) -> None:
@@ -485,9 +485,9 @@ def test_what_is_no_url(url: str, why: str) -> None:
         ("smtp://h?password_env=X", "auth.user: a password without a user"),
         ("smtp://h?authorization_identity=x", "nobody logs in"),
         ("smtp://h?token=x&authorization_identity=x", "a token says whom"),
-        ("smtp://a:p@h?external=yes", "URL (auth.external): the server knows the user"),
+        ("smtp://a:p@h?external=yes", "URL (external): the server knows the user"),
         ("smtp://h?proxy=env,socks5://x", '(proxy): "env" and "none" stand alone'),
-        ("smtp://a@h?password_env=NO_SUCH", "(auth.password_env): the variable that it names"),
+        ("smtp://a@h?password_env=NO_SUCH", "(password_env): the variable that it names"),
         ("smtp://h?proxy_tls.minimum_version=1.3&timeouts.total=1&proxy=none,none", "alone"),
     ],
 )
@@ -657,6 +657,17 @@ def test_other_variables_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> N
         from_env("")
 
 
+@pytest.mark.parametrize(
+    ("prefix", "hint"),
+    [("SMTP", 'the prefix "SMTP_"?'), ("SMTP_", "SMTP_HOST?"), ("SMT", "SMTHOST?")],
+)
+def test_a_prefix_without_its_underscore(prefix: str, hint: str) -> None:
+    name = "SMTP__HOST" if prefix == "SMTP_" else "SMTP_HOST"
+    with pytest.raises(SettingsError) as refused:
+        from_env(prefix, {name: "h"})
+    assert str(refused.value) == f"{name}: there is no such key: did you mean {hint}"
+
+
 def test_a_secret_may_stand_in_a_variable_of_the_same_prefix() -> None:
     environment = {"SMTP_HOST": "h", "SMTP_USER": "a", "SMTP_PASSWORD_ENV": "SMTP_HIDDEN"}
     environment["SMTP_HIDDEN"] = "p"
@@ -702,7 +713,7 @@ def test_what_is_no_secret(tmp_path: Path, octets: bytes, why: str) -> None:
     with pytest.raises(SettingsError) as refused:
         client_arguments(found)
     assert why in str(refused.value)
-    assert "(auth.password_file)" in str(refused.value)
+    assert "(password_file)" in str(refused.value)
     assert_silent(refused.value)
 
 

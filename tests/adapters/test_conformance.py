@@ -27,6 +27,7 @@ from smtp_proto.flow import (
     DeliveryInDoubt,
     Envelope,
     Handler,
+    MessageTooLarge,
     PermanentError,
     ProxyError,
     RecipientsRefused,
@@ -38,8 +39,20 @@ from smtp_proto.flow import (
     TLSError,
     TransientError,
 )
-from smtp_proto.sasl import Credentials
-from smtp_proto.wire import Mail, Rcpt, Reply
+from smtp_proto.sasl import Credentials, Policy
+from smtp_proto.wire import (
+    NO_RCPT_PARAMETERS,
+    Body,
+    Mail,
+    MailParameters,
+    Notify,
+    OriginalRecipient,
+    Rcpt,
+    RcptParameters,
+    Reply,
+    Ret,
+    WireError,
+)
 from tests.adapters import peers
 from tests.adapters.canaries import PASSWORD, WRONG_PASSWORD
 from tests.adapters.worlds import ASYNCIO, SOCKET, TRIO, Client, Server, World, in_the_world_of
@@ -367,12 +380,36 @@ async def test_a_file_is_sent_from_where_it_stands_and_its_size_is_said(
             sizes.append(mail.parameters.size)
 
     path = tmp_path / "message"
-    path.write_bytes(b"skipped" + SMALL)
+    other_line_ends = LARGE.replace(b"\r\n", b"\n")
     async with serve(Sizes()) as server, connect(server) as client:
-        with path.open("rb") as file:
-            file.seek(len(b"skipped"))
-            await client.send(ENVELOPE, file)
-    assert sizes == [len(SMALL)]
+        for content in (SMALL, SMALL.replace(b"\r\n", b"\n"), LARGE, other_line_ends):
+            path.write_bytes(b"skipped" + content)
+            with path.open("rb") as file:
+                file.seek(len(b"skipped"))
+                await client.send(ENVELOPE, file)
+    assert sizes == [len(SMALL), len(SMALL), len(LARGE), None], "the last is not known"
+
+
+async def test_a_file_that_is_too_large_is_not_sent_and_one_that_fits_is(world: World) -> None:
+    heard: list[str] = []
+    message = b"x\r\n" * 30_000
+    for limit, file, fits in (
+        (90_000, message, True),
+        (90_000, message.replace(b"\r\n", b"\n"), True),
+        (89_999, message, False),
+    ):
+        with peers.server(bare_server(f"SIZE {limit}", heard=heard)) as port:
+            async with world.client(
+                "127.0.0.1", port, security=Security.NONE, timeouts=20.0
+            ) as client:
+                if fits:
+                    await client.send(ENVELOPE, io.BytesIO(file))
+                    continue
+                heard.clear()
+                with pytest.raises(MessageTooLarge):
+                    await client.send(ENVELOPE, io.BytesIO(file))
+                assert (await client.noop()).positive
+                assert heard == ["NOOP"]
 
 
 async def test_a_file_that_cannot_tell_its_size_is_sent_all_the_same(
@@ -397,27 +434,74 @@ async def test_what_is_no_content_is_refused_before_anything_is_sent(
         assert (await client.noop()).code == 250
 
 
-async def test_an_iterator_that_fails_ends_the_connection_and_is_heard(
-    inbox: Inbox, serve: Serve, connect: Connect
+@pytest.mark.parametrize("begun", [SMALL, LARGE], ids=["before MAIL", "in the content"])
+async def test_an_iterator_that_fails_is_heard_and_nothing_is_delivered(
+    inbox: Inbox, serve: Serve, connect: Connect, begun: bytes
 ) -> None:
     class Broken(Exception):
         pass
 
     def broken() -> Iterator[bytes]:
-        yield SMALL
+        yield begun
         raise Broken
 
     async with serve() as server:
         for content, error in (
             (broken(), Broken),
-            (["text"], TypeError),
-            ([SMALL, None], TypeError),  # as a file that does not block
+            ([begun, "text"], TypeError),
+            ([begun, None], TypeError),  # as a file that does not block
+            ([begun, b"\0"], WireError),
         ):
             async with connect(server) as client:
                 with pytest.raises(error):
                     await client.send(ENVELOPE, cast("Iterator[bytes]", content))
-                assert not client.is_open
-    assert inbox.messages == []
+                assert client.is_open is (begun is SMALL), "is it as it was, or closed?"
+                if client.is_open:
+                    await client.send(ENVELOPE, SMALL)
+    assert [received for _, received in inbox.messages] == [SMALL] * 4 * (begun is SMALL)
+
+
+UTF8 = "Subject: Grüße\n\nHello\n".encode()
+
+
+def in_many_forms(world: World, content: bytes) -> Iterator[bytes]:
+    """The same content, in all but whole octets."""
+    yield cast("bytes", io.BytesIO(content))
+    yield cast("bytes", in_pieces(content, 100))
+    if world.awaits:
+        yield cast("bytes", awaited_pieces(content))
+
+
+@pytest.mark.parametrize("content", [UTF8, UTF8 + SMALL * 3_000], ids=["small", "large"])
+async def test_a_header_beyond_ascii_needs_smtputf8_in_whatever_form_it_comes(
+    world: World, content: bytes
+) -> None:
+    heard: list[str] = []
+    with peers.server(bare_server("8BITMIME", heard=heard)) as port:
+        async with world.client("127.0.0.1", port, security=Security.NONE, timeouts=20.0) as client:
+            for form in in_many_forms(world, content):
+                with pytest.raises(CapabilityMissing, match="does not offer SMTPUTF8") as caught:
+                    await client.send(ENVELOPE, form)
+                assert caught.value.capability == "SMTPUTF8"
+            assert heard == []
+            await client.send(ENVELOPE, b"Hello\n")
+    assert heard[0] == "MAIL FROM:<sender@example.org>"
+
+
+@pytest.mark.parametrize("content", [UTF8, UTF8 + SMALL * 3_000], ids=["small", "large"])
+async def test_smtputf8_is_said_for_a_header_beyond_ascii_in_whatever_form_it_comes(
+    world: World, inbox: Inbox, serve: Serve, connect: Connect, content: bytes
+) -> None:
+    count = 0
+    async with serve() as server, connect(server) as client:
+        for form in in_many_forms(world, content):
+            count += 1
+            await client.send(ENVELOPE, form)
+    sent = content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    assert [received == sent for _, received in inbox.messages] == [True] * count
+    for envelope, _ in inbox.messages:
+        assert envelope.mail_parameters.smtputf8
+        assert envelope.mail_parameters.body is Body.EIGHT_BIT_MIME
 
 
 class Slow(TimeoutError):
@@ -432,20 +516,22 @@ class Slow(TimeoutError):
 async def test_what_an_iterator_raises_comes_out_as_it_is(
     world: World, inbox: Inbox, serve: Serve, connect: Connect, error: Exception
 ) -> None:
-    def pieces() -> Iterator[bytes]:
-        yield SMALL
+    def pieces(begun: bytes) -> Iterator[bytes]:
+        yield begun
         raise error
 
-    async def awaited() -> AsyncIterator[bytes]:
-        yield SMALL
+    async def awaited(begun: bytes) -> AsyncIterator[bytes]:
+        yield begun
         raise error
 
     async with serve() as server:
-        for content in (pieces(), awaited()) if world.awaits else (pieces(),):
+        for make, begun in itertools.product(
+            (pieces, awaited) if world.awaits else (pieces,), (SMALL, LARGE)
+        ):
             async with connect(server) as client:
                 with pytest.raises(type(error)) as caught:
-                    await client.send(ENVELOPE, cast("Iterator[bytes]", content))
-                assert not client.is_open
+                    await client.send(ENVELOPE, cast("Iterator[bytes]", make(begun)))
+                assert client.is_open is (begun is SMALL)
             assert caught.value is error
             assert (error.__cause__, error.__context__) == (None, None)
             assert getattr(error, "phase", None) is None
@@ -470,6 +556,106 @@ async def test_send_message_takes_the_envelope_from_the_header(
         "",
     ]
     assert all(b"Bcc" not in content for _, content in inbox.messages)
+
+
+WISHES = MailParameters(ret=Ret.HDRS, envid="a name")
+NEVER = RcptParameters(frozenset({Notify.NEVER}))
+LATE = RcptParameters(
+    frozenset({Notify.FAILURE, Notify.DELAY}), OriginalRecipient("rfc822", "one@example.com")
+)
+
+
+def a_message(to: str = "one@example.org, two@example.org") -> EmailMessage:
+    message = EmailMessage()
+    message["From"] = "sender@example.org"
+    message["To"] = to
+    message.set_content("Hello")
+    return message
+
+
+async def test_send_message_says_what_shall_be_reported(
+    inbox: Inbox, serve: Serve, connect: Connect
+) -> None:
+    async with serve() as server, connect(server) as client:
+        await client.send_message(a_message(), mail_parameters=WISHES, rcpt_parameters=NEVER)
+        await client.send_message(a_message(), rcpt_parameters={"two@example.org": LATE})
+    (all_alike, _), (one_alone, _) = inbox.messages
+    asked = all_alike.mail_parameters
+    assert (asked.ret, asked.envid) == (Ret.HDRS, "a name")
+    assert [*all_alike.rcpt_parameters.values()] == [NEVER, NEVER]
+    assert one_alone.mail_parameters.envid is None
+    first, second = one_alone.forward_paths
+    assert not one_alone.rcpt_parameters.get(first, NO_RCPT_PARAMETERS).encode()
+    assert one_alone.rcpt_parameters[second] == LATE
+
+
+def bare_server(*offered: str, heard: list[str], tls: ssl.SSLContext | None = None) -> peers.Script:
+    """A server that offers so much and no more, and takes one message if one comes."""
+
+    def script(peer: peers.Conversation) -> None:
+        if tls is not None:
+            peer.start_tls(tls)
+        peer.say("220 mx.example.org")
+        peer.hear("EHLO")
+        peer.say("250-mx.example.org", *(f"250-{keyword}" for keyword in offered), "250 HELP")
+        while (line := peer.hear("")) != "QUIT":
+            heard.append(line)
+            if line == "DATA":
+                peer.say("354 go on")
+                while (line := peer.hear("")) != ".":
+                    heard.append(line)
+            peer.say("250 ok")
+        peer.say("221 bye")
+
+    return script
+
+
+async def test_what_is_asked_for_and_not_offered_is_an_error_and_nothing_is_sent(
+    world: World,
+) -> None:
+    heard: list[str] = []
+    wishes: list[tuple[str, dict[str, object]]] = [
+        ("DSN", {"mail_parameters": WISHES}),
+        ("DSN", {"rcpt_parameters": NEVER}),
+        ("DSN", {"rcpt_parameters": {"one@example.org": LATE}}),
+        ("REQUIRETLS", {"mail_parameters": MailParameters(require_tls=True)}),
+    ]
+    with peers.server(bare_server(heard=heard)) as port:
+        async with world.client("127.0.0.1", port, security=Security.NONE, timeouts=20.0) as client:
+            send_message: Callable[..., Awaitable[object]] = client.send_message
+            for capability, wish in wishes:
+                words = f"asks for {capability}, which the server does not offer"
+                with pytest.raises(CapabilityMissing, match=words) as caught:
+                    await send_message(a_message(), **wish)
+                assert caught.value.capability == capability
+    assert heard == []
+
+
+async def test_requiretls_is_asked_for_under_tls(
+    world: World, server_tls: ssl.SSLContext, client_tls: ClientTLS
+) -> None:
+    heard: list[str] = []
+    with peers.server(bare_server("REQUIRETLS", heard=heard, tls=server_tls)) as port:
+        async with world.client(
+            "127.0.0.1", port, security=Security.IMPLICIT, tls=client_tls, timeouts=20.0
+        ) as client:
+            await client.send_message(a_message(), mail_parameters=MailParameters(require_tls=True))
+    assert heard[0] == "MAIL FROM:<sender@example.org> REQUIRETLS"
+
+
+async def test_a_domain_that_has_a_labels_needs_no_smtputf8(world: World) -> None:
+    heard: list[str] = []
+    with peers.server(bare_server(heard=heard)) as port:
+        async with world.client("127.0.0.1", port, security=Security.NONE, timeouts=20.0) as client:
+            await client.send_message(a_message("Zoë <zoe@bücher.example>"))
+            with pytest.raises(CapabilityMissing, match="SMTPUTF8"):
+                await client.send_message(a_message("zoë@bücher.example"))
+    assert heard[:2] == [
+        "MAIL FROM:<sender@example.org>",
+        "RCPT TO:<zoe@xn--bcher-kva.example>",
+    ]
+    assert "To: =?utf-8?q?Zo=C3=AB?= <zoe@xn--bcher-kva.example>" in heard
+    assert all(map(str.isascii, heard))
 
 
 # --- refusals ----------------------------------------------------------------------------------
@@ -536,7 +722,7 @@ async def test_a_client_lives_as_long_as_it_says(serve: Serve, connect: Connect)
     async with serve() as server:
         client = connect(server)
         assert not is_open(client)
-        for look in ("capabilities", "greeting", "tls"):
+        for look in ("capabilities", "greeting", "tls", "login"):
             with pytest.raises(LocalProtocolError, match="not open"):
                 getattr(client, look)
         with pytest.raises(LocalProtocolError, match="not open"):
@@ -641,11 +827,18 @@ def test_settings_that_make_no_sense_are_refused_at_once(world: World) -> None:
         {"timeouts": 0.0},
         {"local_hostname": "a\r\nb"},
         {"mechanisms": ["PLAIN TEXT"]},
+        {"mechanisms": Policy(frozenset({"PLANE"}))},
+        {"mechanisms": Policy(order=("PLANE",))},
         {"security": Security.NONE, "tls": ssl.create_default_context()},
     ):
         with pytest.raises(ValueError, match=r".") as caught:
             kind(**{"host": "localhost", **settings})
         assert "\n" not in str(caught.value)
+
+
+def test_a_server_does_not_guess_where_to_listen(world: World) -> None:
+    with pytest.raises(ValueError, match="host is empty: give an address"):
+        world.server(Handler(), "")
 
 
 def test_ports_go_with_security(world: World) -> None:

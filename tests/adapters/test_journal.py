@@ -3,6 +3,7 @@
 Knows journals and what they are to have in them. Must not know how a flow comes to tell it.
 """
 
+import ast
 import logging
 import os
 import socket
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from smtp_adapters import journal
 from smtp_adapters.cli import main
@@ -232,15 +235,50 @@ def test_the_systems_own_links_are_followed(capfd: pytest.CaptureFixture[str]) -
     assert capfd.readouterr().err.endswith(" client-1 C: NOOP\n")
 
 
-async def test_what_a_trace_raises_ends_the_connection(serve: Serve, connect: Connect) -> None:
-    def full(_line: TraceLine) -> None:
+async def test_a_trace_that_fails_is_told_once_and_costs_nothing(
+    serve: Serve, connect: Connect, records: Callable[..., list[tuple[str, str]]]
+) -> None:
+    def full(line: TraceLine) -> None:
+        asked.append(line.connection)
         raise OSError(28, "No space left on device")
 
-    async with serve() as server:
+    asked: list[str] = []
+    async with serve(trace=full) as server:
+        here = f"127.0.0.1:{server.port}"
         client = connect(server.port, trace=full)
-        with pytest.raises(OSError, match="No space left"):
-            await client.open()
-        assert not client.is_open
+        for _ in range(2):
+            async with client:
+                assert (await client.send(ENVELOPE, CONTENT)).reply.code == 250
+    assert len(asked) == len(set(asked)) == 4
+    warnings = records(logging.WARNING)
+    why = "no more trace: OSError: [Errno 28] No space left on device"
+    assert of("client", warnings) == [f"{here}: {why}"] * 2
+    assert of("server", warnings) == [f"127.0.0.1: {why}"] * 2
+
+
+async def test_the_folder_of_a_trace_goes_away_and_the_outcome_is_told(
+    world: World, tmp_path: Path, records: Callable[..., list[tuple[str, str]]]
+) -> None:
+    class Remover(Handler):
+        def on_message(self, session: ServerSession, envelope: Envelope, content: bytes) -> None:
+            folder.rename(tmp_path / "elsewhere")
+
+    folder = tmp_path / "traces"
+    folder.mkdir()
+    path = folder / "trace.log"
+    async with world.server(Remover(), trace=path) as server:
+        clear = {"security": Security.NONE, "timeouts": 20.0}
+        connect: Callable[..., Client] = world.client
+        async with connect("127.0.0.1", server.port, trace=path, **clear) as client:
+            assert (await client.send(ENVELOPE, CONTENT)).reply.code == 250
+        async with connect("127.0.0.1", server.port, **clear) as client:
+            await client.noop()
+        with pytest.raises(FileNotFoundError):
+            connect("127.0.0.1", server.port, trace=path, **clear)
+    warnings = records(logging.WARNING)
+    assert len(of("client", warnings)) == 1
+    assert len(of("server", warnings)) == 2
+    assert all("no more trace: FileNotFoundError: " in text for _, text in warnings)
 
 
 def test_the_command_line_writes_a_trace(tmp_path: Path) -> None:
@@ -397,14 +435,19 @@ async def test_a_server_cannot_write_our_log(
 def test_nothing_that_is_told_can_forge_a_record(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "smtp_proto")
     bad = "a\r\nb\x1b[2J\u202e"
-    told = ConnectionJournal("client", f"/run/{bad}", FailedLogins(), None)  # as a path may be
+
+    def broken(_line: TraceLine) -> None:
+        raise ValueError(bad)
+
+    told = ConnectionJournal("client", f"/run/{bad}", FailedLogins(), broken)  # as a path may be
     told.happened(bad)
     told.login_failed("PLAIN", bad + "x" * 10_000, bad)
-    first, second = [record.getMessage() for record in caplog.records]
-    for message in (first, second):
+    told.line(Speaker.CLIENT, "NOOP")
+    messages = [record.getMessage() for record in caplog.records][:3]
+    for message in messages:
         assert message.isprintable()
         assert message.count(r"a\r\nb\x1b[2J\u202e") >= 2
-    assert len(second) < 300
+        assert len(message) < 300
 
 
 def test_where_nobody_listens_nothing_is_wanted(caplog: pytest.LogCaptureFixture) -> None:
@@ -415,6 +458,26 @@ def test_where_nobody_listens_nothing_is_wanted(caplog: pytest.LogCaptureFixture
 
 
 # --- Failed logins ----------------------------------------------------------------------------
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(st.characters(exclude_categories=[]) | st.sampled_from('"\\x1b '), max_size=80))
+@example('a" with PLAIN: the credentials are wrong')
+@example(r"a\x1b")
+@example("a\\")
+def test_as_whom_can_be_read_in_one_way_only(
+    caplog: pytest.LogCaptureFixture, identity: str
+) -> None:
+    told = ConnectionJournal("server", "192.0.2.1", FailedLogins(), None)
+    for text in (identity, identity.ljust(80, "x") + "y"):
+        caplog.clear()
+        told.login_failed("PLAIN", text, "why")
+        (message,) = caplog.messages
+        begin, end = " as ", " with PLAIN: why"
+        assert message.endswith(end)
+        shown = message[message.index(begin) + len(begin) : -len(end)]
+        assert ast.literal_eval(shown.removesuffix("...")) == text[:80]
+        assert shown.endswith('"...') == (len(text) > 80)
 
 
 def test_those_who_fail_are_forgotten_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 import pytest
 
 from smtp_adapters.tls import ClientTLS
-from smtp_proto import AuthenticationError, Handler, Security, ServerSession
+from smtp_proto import AuthenticationError, Handler, Login, Security, ServerSession
 from smtp_proto.sasl import (
     AnonymousCredentials,
     AnyCredentials,
     Credentials,
     ExternalCredentials,
+    Policy,
     ScramSecret,
+    Strength,
     TokenCredentials,
 )
 from tests.adapters.canaries import TOKEN, UNICODE_PASSWORD, WRONG_PASSWORD, WRONG_TOKEN
-from tests.adapters.worlds import Client, World
+from tests.adapters.worlds import Client, Server, World
 
 SALT = b"sixteen octets.."
 
@@ -141,3 +143,106 @@ async def test_the_strongest_is_used_by_itself(
     ):
         await connected.noop()
     assert users.identities == ["ann"]
+
+
+# --- Which of them is used -----------------------------------------------------------------------
+
+LOGIN_FIRST = Policy(order=("LOGIN",))
+PROOF = Policy(minimum=Strength.PROOF)
+
+
+@pytest.fixture
+def connect(world: World, client_tls: ClientTLS) -> Callable[..., Client]:
+    kind: Callable[..., Client] = world.client
+
+    def make(server: Server, **settings: object) -> Client:
+        defaults = {"tls": client_tls, "auth": PASSWORDS[0], "timeouts": 20.0}
+        return kind("127.0.0.1", server.port, **{**defaults, **settings})
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("mechanisms", "used", "passed_over"),
+    [
+        (None, "SCRAM-SHA-256", ("PLAIN", "SCRAM-SHA-256 comes first")),
+        (LOGIN_FIRST, "LOGIN", ("SCRAM-SHA-256", "LOGIN comes first")),
+        (Policy(frozenset({"LOGIN"})), "LOGIN", ("PLAIN", "the policy does not allow it")),
+        (PROOF, "SCRAM-SHA-256", ("PLAIN", "SCRAM-SHA-256 comes first")),
+    ],
+)
+async def test_a_policy_chooses_and_the_client_tells_why(
+    world: World,
+    connect: Callable[..., Client],
+    server_tls: ssl.SSLContext,
+    mechanisms: Policy | None,
+    used: str,
+    passed_over: tuple[str, str],
+) -> None:
+    async with world.server(
+        Users(),
+        security=Security.STARTTLS,
+        tls=server_tls,
+        mechanisms=["PLAIN", "LOGIN", "SCRAM-SHA-256"],
+    ) as server:
+        async with connect(server, mechanisms=mechanisms) as client:
+            login = client.login
+        assert client.login is login  # can still be looked at
+    assert login is not None
+    assert (login.mechanism, login.tried, login.reply.code) == (used, (used,), 235)
+    assert passed_over in login.passed_over
+
+
+async def test_nothing_weaker_than_the_minimum_is_used(
+    world: World, connect: Callable[..., Client], server_tls: ssl.SSLContext
+) -> None:
+    async with world.server(
+        Users(), security=Security.STARTTLS, tls=server_tls, mechanisms=["PLAIN", "CRAM-MD5"]
+    ) as server:
+        client = connect(server, mechanisms=PROOF)
+        with pytest.raises(AuthenticationError, match="weaker than the policy's minimum") as caught:
+            await client.open()
+        report = await client.check_credentials()
+    assert caught.value.tried == report.tried == ()
+    assert not report
+
+
+async def test_a_policy_says_itself_what_may_go_over_clear_text(
+    world: World, connect: Callable[..., Client]
+) -> None:
+    clear = {"security": Security.NONE, "tls": None}
+    in_clear = Policy(order=("LOGIN",), allow_cleartext=True)
+    async with world.server(
+        Users(), mechanisms=["PLAIN", "LOGIN"], allow_cleartext_auth=True
+    ) as server:
+        with pytest.raises(AuthenticationError, match="there is no TLS"):
+            await connect(server, mechanisms=LOGIN_FIRST, **clear).open()
+        for both in (False, True):
+            settings = {**clear, "mechanisms": in_clear, "allow_cleartext_auth": both}
+            async with connect(server, **settings) as client:
+                assert client.login is not None
+                assert client.login.mechanism == "LOGIN"
+        with pytest.raises(ValueError, match=r"^allow_cleartext_auth and a Policy whose"):
+            connect(server, mechanisms=LOGIN_FIRST, allow_cleartext_auth=True, **clear)
+
+
+async def test_who_has_not_logged_in_has_no_login(
+    world: World, connect: Callable[..., Client], server_tls: ssl.SSLContext
+) -> None:
+    async with world.server(
+        Users(), security=Security.STARTTLS, tls=server_tls, mechanisms=["PLAIN"]
+    ) as server:
+        client = connect(server, security=Security.MANUAL, auth=None)
+        async with client:
+            await client.start_tls()
+            assert login_of(client) is None
+            await client.authenticate(("ann", UNICODE_PASSWORD))
+            login = login_of(client)
+            assert login is not None
+            assert login.mechanism == "PLAIN"
+        async with client:
+            assert login_of(client) is None
+
+
+def login_of(client: Client) -> Login | None:
+    return client.login

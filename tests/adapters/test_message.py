@@ -3,10 +3,11 @@
 import copy
 import email
 from collections.abc import Callable
-from email.header import Header
+from email.header import Header, decode_header, make_header
 from email.headerregistry import Address, Group
 from email.message import EmailMessage, Message
-from email.policy import SMTP, SMTPUTF8, compat32, default
+from email.policy import SMTP, SMTPUTF8, EmailPolicy, Policy, compat32, default
+from email.utils import getaddresses
 from functools import partial
 from typing import cast
 
@@ -15,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from smtp_adapters.message import PreparedMessage, prepare, prepare_octets
-from smtp_proto.wire.errors import WireError
+from smtp_proto.wire import MailParameters, Notify, RcptParameters, Ret, WireError
 
 PLAIN = {"From": "Ada <ada@example.org>", "To": "Bob <bob@example.net>", "Subject": "Hello"}
 
@@ -162,6 +163,18 @@ def test_without_a_recipient(lines: list[str]) -> None:
 def test_no_recipients_given() -> None:
     with pytest.raises(ValueError, match="at least one recipient"):
         prepare(message(), recipients=[])
+
+
+def test_parameters_become_those_of_the_envelope() -> None:
+    mail = MailParameters(ret=Ret.HDRS, envid="x")
+    never = RcptParameters(frozenset({Notify.NEVER}))
+    for rcpt in (never, {"bob@example.net": never}):
+        for prepared in (
+            prepare(message(), mail_parameters=mail, rcpt_parameters=rcpt),
+            prepare_octets(message().as_bytes(), mail_parameters=mail, rcpt_parameters=rcpt),
+        ):
+            assert prepared.envelope.mail_parameters == mail
+            assert [*prepared.envelope.rcpt_parameters.values()] == [never]
 
 
 # --- Addresses --------------------------------------------------------------------------------
@@ -314,6 +327,17 @@ def test_octets_without_a_clear_header_are_refused(raw: bytes, line: int) -> Non
         prepare_octets(raw, "a@x.org", ["b@x.org"])
 
 
+@pytest.mark.parametrize("line", ["Broken line here", "Bcc : c@x.org", "\ufeff"])
+@pytest.mark.parametrize("policy", [default, compat32])
+def test_a_bcc_behind_the_end_of_a_broken_header_is_found(
+    line: str, policy: "Policy[Message]"
+) -> None:
+    raw = octets("From: a@x.org", "To: b@x.org", line, "Bcc: secret@x.org")
+    read = email.message_from_bytes(raw, policy=policy)
+    with pytest.raises(ValueError, match="^message: its header was broken off at a line"):
+        prepare(read)
+
+
 @pytest.mark.parametrize("raw", [b"", b"\r\n", b"\r\ntext", b"A:b", b"A:\r\n", b"A:b\r\n\r\n.\r\n"])
 def test_octets_need_no_more_than_a_header_section(raw: bytes) -> None:
     assert prepare_octets(raw, "a@x.org", ["b@x.org"]).content == raw
@@ -347,6 +371,145 @@ def test_utf8_where_an_address_needs_it() -> None:
     content = prepare(message(Subject="Grüße", To="Zoë <zoë@exämple.org>")).content
     assert "Subject: Grüße\r\n".encode() in content
     assert "To: Zoë <zoë@exämple.org>\r\n".encode() in content
+
+
+# What a program sets, and how it is written.
+IN_A_LABELS = [
+    ("b@bücher.example", "b@xn--bcher-kva.example"),
+    ("Zoë <b@BÜCHER.example>", "=?utf-8?q?Zo=C3=AB?= <b@xn--bcher-kva.example>"),
+    ('"b b"@bücher.example, d@x.org', '"b b"@xn--bcher-kva.example, d@x.org'),
+    ('"b@x.org" <b@bücher.example>', '"b@x.org" <b@xn--bcher-kva.example>'),
+    ("Some: b@bücher.example;", "Some: b@xn--bcher-kva.example;"),
+]
+
+
+@pytest.mark.parametrize("name", ["To", "Reply-To", "Resent-Sender"])
+@pytest.mark.parametrize(("text", "written"), IN_A_LABELS, ids=[text for text, _ in IN_A_LABELS])
+def test_domains_of_what_a_program_sets_become_a_labels(name: str, text: str, written: str) -> None:
+    made = EmailMessage()
+    made["From"] = "Zoë <zoe@x.org>"
+    made["Subject"] = "Grüße"
+    if name == "Resent-Sender":
+        text, written = text.partition(", ")[0], written.partition(", ")[0]
+    made[name] = text
+    made["Date"] = "Mon, 1 Jan 2024 10:00:00 +0000"
+    made.set_content("Grüße\n", cte="8bit")
+    before = made.items()
+    content = prepare(made, "a@x.org", ["b@x.org"]).content
+    assert content.splitlines()[:4] == [
+        b"From: =?utf-8?q?Zo=C3=AB?= <zoe@x.org>",
+        b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=",
+        f"{name}: {written}".encode(),
+        b"Date: Mon, 01 Jan 2024 10:00:00 +0000",
+    ]
+    assert content.endswith("\r\n\r\nGrüße\r\n".encode())
+    assert made.items() == before
+
+
+def test_the_envelope_of_a_domain_in_a_labels_has_it_as_it_was_given() -> None:
+    assert envelope(prepare(message(To="b@bücher.example")))[1] == ["b@bücher.example"]
+
+
+def test_a_message_within_a_message_gets_a_labels() -> None:
+    made = message()
+    made.add_attachment(message(To="b@bücher.example", Subject="Grüße"))
+    content = prepare(made).content
+    assert b"\r\nTo: b@xn--bcher-kva.example\r\n" in content
+    assert content.isascii()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "zoë@bücher.example",
+        "b@straße.example",  # it has two forms
+        "c@bücher.example, zoë@x.org",
+        "c@bücher.example, b@@x.org",
+        "c@bücher.example b@x.org",
+    ],
+)
+def test_what_cannot_be_all_ascii_stays_as_it_is(text: str) -> None:
+    made = message(To=text, Cc="b@bücher.example")
+    content = prepare(made, "a@x.org", ["b@x.org"]).content
+    assert f"\r\nTo: {text}\r\n".encode() in content
+    assert "\r\nCc: b@bücher.example\r\n".encode() in content
+
+
+PIECES = ["ö", "日本語", "\u00a0", "xx" * 10, "Doe, ", "<e@x.test>, ", "Bcc: ", "e@x.test"]
+ENCODED = ["=?", "?=", "=?utf-8?q?e=40x=2Etest=2C?="]
+NAMES = st.lists(st.sampled_from([*'ao@,;:.<>()[]"\\\t ', *PIECES, *ENCODED]), max_size=15).map(
+    "".join
+)
+
+
+@given(names=st.lists(NAMES, min_size=1, max_size=4), utf8=st.booleans())
+@example(names=["x" * 60 + " <ceo@bank.test>, "], utf8=False)
+@example(names=["Doe, " * 14 + "<e@x.test>, "], utf8=False)
+@example(names=["Doe, " * 14 + "<e@x.test>, ", "ö" * 300], utf8=True)
+def test_no_display_name_becomes_an_address(names: list[str], utf8: bool) -> None:
+    sent = [Address(name, f"{'ö' * utf8}{place}", "x.org") for place, name in enumerate(names)]
+    wanted = [address.addr_spec for address in sent]
+    made = message()
+    for field in ("To", "Reply-To"):
+        del made[field]
+        made[field] = [*sent]
+    prepared = prepare(made)
+    text = prepared.content.decode()
+    assert envelope(prepared)[1] == wanted
+    assert envelope(prepare_octets(prepared.content))[1] == wanted
+    assert max(map(len, prepared.content.split(b"\r\n"))) < 998
+    read = email.message_from_string(text, policy=default)
+    old = email.message_from_string(text)
+    for field in ("To", "Reply-To"):
+        assert [address.addr_spec for address in read[field].addresses] == wanted
+        assert [address for _, address in getaddresses([old[field]])] == wanted
+
+
+@pytest.mark.parametrize(
+    "name", ["Ada", 'Dr. A, (B) "C" \\D <e@x.test>' * 3, "=?utf-8?q?a?=", "Zoë", "Zoë " * 30 + "!"]
+)
+def test_a_display_name_is_read_as_it_was_given(name: str) -> None:
+    made = message()
+    made["Cc"] = Group("Some, of them", (Address(name, "c", "x.org"), Address("", "root", "")))
+    made["Reply-To"] = [Address(name, "d", "x.org"), Address("Nobody, at all" * 5, "", "")]
+    read = email.message_from_bytes(prepare(made, recipients=["b@x.org"]).content)
+    header = default.header_factory("Cc", "".join(read["Cc"].splitlines()))
+    (group,) = header.groups
+    assert group.display_name == "Some, of them"
+    assert [each.addr_spec for each in group.addresses] == ["c@x.org", "root"]
+    (first, there), (second, nowhere) = getaddresses([read["Reply-To"]])
+    assert str(make_header(decode_header(first))) == name
+    assert (there, second, nowhere) == ("d@x.org", "Nobody, at all" * 5, "")
+
+
+@pytest.mark.parametrize("domain", ["x.org>, <e@x.test", "x.org, e@x.test", "x org", "(x)"])
+def test_an_address_that_would_be_read_as_two_is_refused(domain: str) -> None:
+    made = message(Reply_To="x@x.org")
+    made.replace_header("Reply-To", Address("a" * 80, "b", domain))
+    with pytest.raises(ValueError, match=r"^header field Reply-To: "):
+        prepare(made)
+
+
+def test_domains_of_what_was_read_stay_as_they_are() -> None:
+    raw = octets("From: a@x.org", "To: b@bücher.example")
+    assert prepare(email.message_from_bytes(raw, policy=default)).content == raw
+    assert prepare_octets(raw).content == raw
+    read = email.message_from_bytes(raw, policy=default)
+    read["Cc"] = "c@bücher.example"
+    assert "\r\nCc: c@bücher.example\r\n".encode() in prepare(read).content
+
+
+def test_a_policy_of_ones_own_writes_a_labels_too() -> None:
+    class Loud(EmailPolicy):
+        def __init__(self) -> None:
+            super().__init__(message_factory=EmailMessage)
+
+        def fold_binary(self, name: str, value: str) -> bytes:
+            return super().fold_binary(name, value).replace(b"To:", b"TO:")
+
+    made = message(To="b@bücher.example")
+    made.policy = Loud()
+    assert b"\r\nTO: b@xn--bcher-kva.example\r\n" in prepare(made).content
 
 
 def test_fields_that_were_read_go_out_as_they_came() -> None:

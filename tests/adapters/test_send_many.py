@@ -5,6 +5,7 @@ Knows what a caller and a handler see. Must not know which commands go out toget
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import replace
 from email.message import EmailMessage
 
 import pytest
@@ -29,7 +30,7 @@ from smtp_proto.flow import (
     SendResult,
     ServerSession,
 )
-from smtp_proto.wire import Mail, Rcpt, Reply, WireError
+from smtp_proto.wire import Body, Mail, MailParameters, Rcpt, Reply, WireError
 from tests.adapters import peers
 from tests.adapters.peers import Conversation
 from tests.adapters.worlds import ASYNCIO, SOCKET, TRIO, Client, World, in_the_world_of
@@ -412,9 +413,10 @@ class ReadError(Exception):
     """What some content may raise."""
 
 
-async def test_content_that_raises_ends_it(world: World) -> None:
+@pytest.mark.parametrize("begun", [b"x", b"x" * 70_000], ids=["before MAIL", "in the content"])
+async def test_content_that_raises_ends_it(world: World, begun: bytes) -> None:
     def broken() -> Iterator[bytes]:
-        yield b"x"
+        yield begun
         raise ReadError
 
     inbox = Inbox()
@@ -425,8 +427,28 @@ async def test_content_that_raises_ends_it(world: World) -> None:
         with pytest.raises(ReadError):
             await take(client, [(ENVELOPE, content(1)), (ENVELOPE, broken())], outcomes)
         assert [type(outcome) for outcome in outcomes] == [SendResult]
+        if len(begun) == 1:
+            await take(client, [(ENVELOPE, content(2))], outcomes)
+            await client.quit()
         assert not is_open(client)
-    assert len(inbox.contents) == 1
+    assert len(inbox.contents) == len(outcomes)
+
+
+async def test_what_is_wrong_with_pieces_is_the_outcome_of_their_message(world: World) -> None:
+    inbox = Inbox()
+    async with world.server(inbox) as server, connect(world, server.port) as client:
+        wrong = replace(ENVELOPE, mail_parameters=MailParameters(body=Body.BINARY_MIME))
+        pairs: list[Pair] = [
+            (ENVELOPE, content(1)),
+            (ENVELOPE, [b"x", b"\0"]),
+            (wrong, [b"x"]),
+            (wrong, b"x"),
+            (ENVELOPE, [content(2)]),
+        ]
+        outcomes: list[Outcome] = []
+        await take(client, pairs, outcomes)
+    assert [type(each) for each in outcomes] == [SendResult, *[WireError] * 3, SendResult]
+    assert inbox.contents == [content(1), content(2)]
 
 
 def fall_silent(peer: Conversation) -> None:

@@ -57,6 +57,7 @@ make_server: Callable[..., BaseServer] = BaseServer
         ({"proxy": ["socks5://proxy.example", 5]}, TypeError, "not an int"),
         ({"proxy": b"socks5://user:secret@proxy.example"}, TypeError, "not a bytes"),
         ({"proxy": "socks6://user:secret@proxy.example"}, ValueError, "not one of socks4"),
+        ({"proxy": "socks5h://a:1, HTTP://b"}, ValueError, "proxy: several URLs in one text: give"),
         ({"proxy_tls": ClientTLS()}, ValueError, "there is none"),
         ({"proxy": "http://p.example", "proxy_tls": ClientTLS()}, ValueError, "there is none"),
         ({"proxy": "https://p.example", "proxy_tls": "ca.pem"}, TypeError, "proxy_tls is"),

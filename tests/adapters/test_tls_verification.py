@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smtp_adapters.tls import CertificateCheck, ClientTLS, MemoryTLSLayer, server_factory
+from smtp_adapters.tls.explain import certificate_problem
 from smtp_adapters.tls.verification import trusted
 from smtp_proto.flow import CertificateError, TLSError, TLSLayer
 from tests.adapters.handshakes import (
@@ -128,6 +129,36 @@ def test_certificates_and_names_are_verified(
     # The other side is told, and nothing else has left.
     with pytest.raises(TLSError, match="does not accept the certificate of this side"):
         server.handshake()
+
+
+@pytest.mark.parametrize(
+    ("host", "names", "listed"),
+    [
+        (HOST, ["a.example"], "connect to a name that it has (a.example), or set server_hostname"),
+        ("192.0.2.1", ["*.example"], "connect by a name that it has (*.example), or set"),
+        (HOST, [f"{each}.example" for each in "abcde"], "d.example, e.example), or"),
+        (HOST, [f"{each}.example" for each in "abcdefg"], "d.example, e.example and 2 more), or"),
+    ],
+)
+def test_the_names_that_a_certificate_has_are_told(
+    authority: trustme.CA, host: str, names: list[str], listed: str
+) -> None:
+    client = ClientTLS(ca_data=pem(authority)).factory()(host)
+    assert listed in refusal(client, serving(authority.issue_cert(*names)), CertificateError)
+
+
+def test_a_name_in_a_certificate_is_escaped_and_cut(authority: trustme.CA) -> None:
+    mark = "m" * 60 + "." + "m" * 60
+    certificate = authority.issue_cert("x" * 32 + ".example", mark)
+    hostile = der(certificate).replace(b"x" * 32, b"\x1b[2J\r\n" + b"x" * 26)
+    check = CertificateCheck(HOST, (hostile,), "", "", "")
+    error = ssl.SSLCertVerificationError()
+    error.verify_code, error.verify_message = 62, ""
+    listed = certificate_problem(error, check.chain)
+    assert r"\x1b[2J\r\nxxx" in listed
+    assert mark not in listed
+    assert listed.isprintable()
+    assert "()" not in certificate_problem(error, ())
 
 
 def test_check_certificate_is_told_what_openssl_would_have_said(

@@ -470,6 +470,79 @@ async def test_cancelling_a_server_cancels_its_handlers_in_trio() -> None:
     assert handler.cancelled
 
 
+class Stumbling(Handler):
+    """What its VRFY waits for is cancelled, or goes wrong, and no fault of the server's."""
+
+    def __init__(self) -> None:
+        self.errors: list[Exception] = []
+        self.gone = 0
+
+    async def wait(self) -> None:
+        raise NotImplementedError
+
+    async def on_verify(self, session: ServerSession, string: str) -> None:
+        await self.wait()
+
+    def on_error(self, session: ServerSession, error: Exception) -> None:
+        self.errors.append(error)
+
+    def on_disconnect(self, session: ServerSession) -> None:
+        self.gone += 1
+
+
+async def stumble(handler: Stumbling, world: World, *, lives: bool) -> Exception:
+    """Ask it once; return what `on_error` was told. `lives`: whether the connection goes on."""
+
+    def ask() -> None:
+        with peers.client(server.port) as client:
+            client.say("EHLO client.example", "VRFY somebody")
+            while not client.hear("").startswith("250 "):
+                pass
+            client.hear("451")
+            if lives:
+                client.say("NOOP", "QUIT")
+                client.hear("250", "221")
+
+    async with world.server(handler, timeouts=Timeouts(command=SHORT)) as server:
+        await world.in_thread(ask)
+    assert handler.gone == 1
+    (error,) = handler.errors
+    return error
+
+
+@in_the_world_of(ASYNCIO)
+async def test_what_a_handler_waits_for_is_cancelled_and_the_connection_lives() -> None:
+    class Waiting(Stumbling):
+        async def wait(self) -> None:
+            future = asyncio.get_running_loop().create_future()
+            future.cancel()
+            await future
+
+    error = await stumble(Waiting(), ASYNCIO, lives=True)
+    assert str(error) == "on_verify: what it waits for was cancelled"
+    assert isinstance(error.__cause__, asyncio.CancelledError)
+
+
+@in_the_world_of(TRIO)
+async def test_what_goes_wrong_while_a_handlers_nursery_is_cancelled_is_told() -> None:
+    class Nursing(Stumbling):
+        async def clean_up(self) -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise KeyError("clean up")
+
+        async def wait(self) -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.clean_up)
+                nursery.start_soon(trio.sleep_forever)
+
+    error = await stumble(Nursing(), TRIO, lives=False)
+    assert isinstance(error, ExceptionGroup)
+    (inner,) = error.exceptions
+    assert isinstance(inner, KeyError)
+
+
 # --- a server short of descriptors, or of threads ------------------------------------------------
 
 

@@ -79,7 +79,6 @@ TAKES: Mapping[str, tuple[object, ...]] = {
 }
 # What is not told before anybody listens, and then by the system.
 NOT_LOOKED_AT = [
-    ("SMTPServer", "host", ""),
     ("SMTPServer", "host", "no such"),
     ("Envelope", "rcpt_parameters", THINGS[-1]),  # a look at each recipient would take its time
 ]
@@ -217,6 +216,7 @@ def test_an_error_names_the_parameter_of_a_context(tmp_path: Path, authority: tr
         (server, {"handler": object()}, "handler is an instance of a class of yours, of Handler"),
         (server, {"max_connections": None}, "max_connections is a number, as int, not None"),
         (server, {"salt_key": ""}, "salt_key is bytes, or None, not a str"),
+        (server, {"host": ""}, "host is empty: give an address, as 127.0.0.1; 0.0.0.0 or :: is an"),
         (limits, {"errors": "5"}, "the limit errors is an int, not '5'"),
         (
             envelope_of,

@@ -31,6 +31,7 @@ from tests.faults.kit import MOMENT
 TWO = Envelope.of("a@example.org", ["b@example.net", "c@example.net"])
 BODY = b"Subject: x\r\n\r\n.hello\r\n"
 DOTTED = b"Subject: x\r\n\r\n..hello\r\n.\r\n"
+LONG_LINE = b"x" * 65_536 + b"\r\n"
 AUTH = ("ann", "secret")
 
 _AUTHORITY = trustme.CA()
@@ -144,6 +145,10 @@ async def _send_pieces(client: Client) -> object:
     return await client.send(TWO, [BODY[:11], BODY[11:12], BODY[12:]])
 
 
+async def _send_many_pieces(client: Client) -> object:
+    return await client.send(TWO, [LONG_LINE, BODY])
+
+
 async def _ask(client: Client) -> object:
     return [await client.reset(), await client.noop(), await client.verify("ann")]
 
@@ -167,13 +172,7 @@ TALKS = {
         _IN_CLEAR,
         BODY,
     ),
-    "pieces": Talk(
-        _HELLO.format(offers="8BITMIME"),
-        _DATA.replace("org>\n", "org> BODY=8BITMIME\n") + _OK,
-        _send_pieces,
-        _IN_CLEAR,
-        DOTTED,
-    ),
+    "pieces": Talk(_HELLO.format(offers="8BITMIME"), _DATA + _OK, _send_pieces, _IN_CLEAR, DOTTED),
     "one refused": Talk(
         _HELLO.format(offers="ENHANCEDSTATUSCODES"),
         _TRANSACTION + "C: DATA\n" + _OK + _NO + _OK + _GO + _CONTENT + _OK,
@@ -211,6 +210,15 @@ TALKS = {
     ),
     "check": Talk(_SECURE, "", _check, _BY_TLS, opens=False),
 }
+MANY_PIECES = Talk(
+    _HELLO.format(offers="8BITMIME"),
+    _DATA.replace("org>\n", "org> BODY=8BITMIME\n").replace("C: Sub", f"C: {'x' * 65_536}\nC: Sub")
+    + _OK,
+    _send_many_pieces,
+    _IN_CLEAR,
+    DOTTED,
+)
+"""Content of which not all is fetched before anything is sent; too long to be cut at each octet."""
 SECURE = [name for name, talk in TALKS.items() if talk.secure]
 CLEAR = [name for name, talk in TALKS.items() if not talk.secure]
 

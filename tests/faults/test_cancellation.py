@@ -24,7 +24,16 @@ from smtp_proto.flow import (
 from smtp_proto.testing import ADDRESS, Clock, Link, octet_by_octet
 from tests.adapters.worlds import ASYNCIO, Client
 from tests.faults.kit import KITS, MOMENT, Kit, Wire
-from tests.faults.talks import BODY, SERVER_TLS, TALKS, TWO, Talk, take_part
+from tests.faults.talks import (
+    BODY,
+    LONG_LINE,
+    MANY_PIECES,
+    SERVER_TLS,
+    TALKS,
+    TWO,
+    Talk,
+    take_part,
+)
 from tests.faults.test_serving import SESSION
 
 TURNS = (0, 1, 3)  # of the other tasks, behind the moment at which something arrives
@@ -66,9 +75,9 @@ async def _cancel(scope: trio.CancelScope, seconds: float, turns: int) -> None:
 class Slowly:
     """Content that comes in its own time."""
 
-    def __init__(self, kit: Kit) -> None:
+    def __init__(self, kit: Kit, *pieces: bytes) -> None:
         self._kit = kit
-        self._rest = [BODY[:11], BODY[11:]]
+        self._rest = list(pieces)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -117,13 +126,14 @@ def wire_for(talk: Talk) -> Wire:
         ("open", None, open_),
         ("secure", open_, send),
         ("pieces", open_, send),
+        ("many pieces", open_, send),
         ("chunk", open_, send),
         ("LMTP", open_, send),
         ("open", open_, quit_),
         ("check", None, check),
         ("open", None, with_client),
     ],
-    ids=["open", "secure", "pieces", "chunk", "LMTP", "quit", "check", "with"],
+    ids=["open", "secure", "pieces", "many pieces", "chunk", "LMTP", "quit", "check", "with"],
 )
 def test_a_client_that_is_cancelled_anywhere_is_closed_and_can_begin_anew(
     kit: Kit,
@@ -131,7 +141,8 @@ def test_a_client_that_is_cancelled_anywhere_is_closed_and_can_begin_anew(
     before: Callable[[Client], Awaitable[object]] | None,
     act: Callable[[Client], Awaitable[object]],
 ) -> None:
-    talk = TALKS[name]
+    talk = TALKS.get(name, MANY_PIECES)
+    pieces = {"pieces": [BODY[:11], BODY[11:]], "many pieces": [LONG_LINE, BODY]}.get(name)
 
     async def once(seconds: float, turns: int) -> bool:
         tasks, wire = kit.tasks(), wire_for(talk)
@@ -140,8 +151,8 @@ def test_a_client_that_is_cancelled_anywhere_is_closed_and_can_begin_anew(
             await before(client)
 
         async def do() -> object:
-            if name == "pieces":
-                return await client.send(TWO, Slowly(kit))
+            if pieces is not None:
+                return await client.send(TWO, Slowly(kit, *pieces))
             return await act(client)
 
         cancelled = await cancelled_after(kit, do, seconds, turns)

@@ -24,7 +24,16 @@ from smtp_proto.flow import (
 )
 from tests.adapters.worlds import Client
 from tests.faults.kit import Kit, Wire, case_clock
-from tests.faults.talks import BODY, TALKS, TWO, cause_of, take_part
+from tests.faults.talks import (
+    BODY,
+    LONG_LINE,
+    MANY_PIECES,
+    TALKS,
+    TWO,
+    Talk,
+    cause_of,
+    take_part,
+)
 from tests.faults.whole import reference
 
 
@@ -176,10 +185,10 @@ def test_what_no_stream_should_raise_comes_out_as_it_is(kit: Kit, name: str) -> 
 class Pieces:
     """Content that fails at one of its pieces; for worlds that await, and those that do not."""
 
-    def __init__(self, call: int, error: BaseException) -> None:
+    def __init__(self, call: int, error: BaseException, *begun: bytes) -> None:
         self._call = call
         self._error = error
-        self._rest = [BODY[:11], BODY[11:12], BODY[12:]]
+        self._rest = [*begun, BODY[:11], BODY[11:12], BODY[12:]]
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -209,21 +218,30 @@ class AwaitedPieces:
             raise StopAsyncIteration from None
 
 
+@pytest.mark.parametrize(
+    ("talk", "begun"),
+    [(TALKS["pieces"], ()), (MANY_PIECES, (LONG_LINE,))],
+    ids=["before MAIL", "in the content"],
+)
 @pytest.mark.parametrize("make", SYSTEM + STRANGE, ids=lambda make: repr(make()))
-def test_content_that_fails_is_never_delivered(kit: Kit, make: Callable[[], BaseException]) -> None:
-    talk = TALKS["pieces"]
-
+def test_content_that_fails_is_never_delivered(
+    kit: Kit, make: Callable[[], BaseException], talk: Talk, begun: tuple[bytes, ...]
+) -> None:
     async def once(call: int, *, awaited: bool) -> None:
         tasks, error = kit.tasks(), make()
         peer = talk.peer(clock=case_clock(kit))
         wire = Wire(peer)
         client = kit.client(wire, **talk.settings)
         await client.open()
-        pieces = Pieces(call, error)
+        pieces = Pieces(call, error, *begun)
         with pytest.raises((type(error), SMTPTimeout)) as caught:
             await client.send(TWO, AwaitedPieces(kit, pieces) if awaited else pieces)
         assert cause_of(caught.value) is error
         assert b"\r\n.\r\n" not in peer.heard
+        nothing_sent = b"MAIL" not in peer.heard
+        assert nothing_sent is not (begun and call > 1)
+        assert client.is_open is (nothing_sent and isinstance(error, Exception))
+        await client.close()
         assert wire.closed
         await assert_over(kit, "pieces", client, tasks, again=True)
 

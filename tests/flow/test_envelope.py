@@ -5,6 +5,7 @@ Knows what an envelope is made of. Must not know any server.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -68,6 +69,32 @@ def test_parameters_are_for_each_recipient() -> None:
     envelope = Envelope.of("", ["b@example.net", "postmaster"], rcpt_parameters=ON_FAILURE)
     assert dict(envelope.rcpt_parameters) == dict.fromkeys(envelope.forward_paths, ON_FAILURE)
     assert not envelope.has_no_parameters
+
+
+def test_parameters_are_for_those_who_are_named() -> None:
+    recipients = ["b@example.net", "c@exämple.net", "postmaster"]
+    envelope = Envelope.of(
+        "", recipients, rcpt_parameters={"c@EXÄMPLE.net": ON_FAILURE, "POSTMASTER": ON_FAILURE}
+    )
+    assert dict(envelope.rcpt_parameters) == dict.fromkeys(envelope.forward_paths[1:], ON_FAILURE)
+    assert Envelope.of("", recipients, rcpt_parameters={}) == Envelope.of("", recipients)
+
+
+def test_parameters_of_who_is_no_recipient() -> None:
+    for named, why in (
+        ("c@example.net", "rcpt_parameters: no recipient is c@example.net"),
+        ("c", "forward-path: "),
+    ):
+        with pytest.raises(WireError) as refused:
+            Envelope.of("", "b@example.net", rcpt_parameters={named: ON_FAILURE})
+        assert str(refused.value).startswith(why)
+
+
+@pytest.mark.parametrize("given", [{"b@example.net": None}, {1: ON_FAILURE}, [ON_FAILURE], None])
+def test_what_are_no_parameters(given: object) -> None:
+    make: Callable[..., Envelope] = Envelope.of
+    with pytest.raises(TypeError, match="rcpt_parameters: it takes RcptParameters, or a mapping"):
+        make("", "b@example.net", rcpt_parameters=given)
 
 
 def test_no_parameters() -> None:

@@ -33,6 +33,7 @@ from smtp_proto.wire import (
     Reply,
     parse_command,
 )
+from smtp_proto.wire.parameters import extension_of
 from tests.flow.scripted import CLEAR, play, settings
 
 T = TypeVar("T")
@@ -79,10 +80,12 @@ mailboxes = (
 class Willing:
     """A server that agrees to everything. `lines`: the command lines that it has heard.
 
-    `contents`: what came behind each DATA, from the CRLF of DATA itself on.
+    `contents`: what came behind each DATA, from the CRLF of DATA itself on. `offers`: what it
+    offers besides.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *offers: str) -> None:
+        self._offers = [*OFFERS, *map(str.encode, offers)]
         self.timers: list[Timer] = []
         self.lines: list[bytes] = []
         self.contents: list[bytes] = []
@@ -107,7 +110,7 @@ class Willing:
     def _answer(self, line: bytes) -> bytes:
         match line.split(b" ")[0]:
             case b"EHLO":
-                offers = [b"250-" + word for word in OFFERS]
+                offers = [b"250-" + word for word in self._offers]
                 return b"\r\n".join([b"250-mail.test", *offers, b"250 AUTH PLAIN LOGIN\r\n"])
             case b"DATA":
                 self._in_content = True
@@ -133,9 +136,9 @@ class Willing:
         assert not any(octet < 0x20 or octet == 0x7F for octet in b"".join(self.lines))
 
 
-def carry_out(flow_for: Callable[[Session], Flow[T]]) -> Willing:
+def carry_out(flow_for: Callable[[Session], Flow[T]], *offers: str) -> Willing:
     """Let a flow run on a new session, if it does not refuse."""
-    server = Willing()
+    server = Willing(*offers)
     session = play(OpenSession(CLEAR), server)
     del server.lines[:]
     try:
@@ -247,7 +250,8 @@ def test_parameters(envid: str, keyword: str, value: str, address_type: str, ori
         mail_parameters=mail_parameters,
         rcpt_parameters=rcpt_parameters,
     )
-    server = carry_out(lambda session: SendMail(session, envelope, b"x\r\n"))
+    offers = [extension_of(parameter.keyword) for parameter in extra]
+    server = carry_out(lambda session: SendMail(session, envelope, b"x\r\n"), *offers)
     mail, rcpt = map(parse_command, server.lines[:2])
     assert server.lines[2:] == [b"DATA"]
     assert isinstance(mail, Mail)

@@ -476,10 +476,10 @@ def test_no_report_where_nothing_happens_by_itself() -> None:
     ("credentials", "identity"),
     [
         (ALICE, "alice"),
-        (TokenCredentials("al\x1bice", "t"), r"al\x1bice"),
+        (TokenCredentials("al\x1bice", "t"), "al\x1bice"),
         (SOURCE, "alice"),
         (AnonymousCredentials("x"), "anonymous"),
-        (ExternalCredentials("al\nice"), r"al\nice"),
+        (ExternalCredentials("al\nice"), "al\nice"),
         (KerberosCredentials(), ""),
     ],
 )

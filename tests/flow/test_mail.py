@@ -49,6 +49,7 @@ UTF8 = OPEN + "S: 250-8BITMIME\nS: 250-SMTPUTF8\nS: 250 PIPELINING\n"
 CHUNKING = OPEN + "S: 250-SIZE\nS: 250-CHUNKING\nS: 250 PIPELINING\n"
 
 BODY = b"Subject: x\r\n\r\nhello\r\n"
+LONG = b"Subject: x\r\n\r\n" + b"hello\r\n" * 10_000  # more than is looked at before it is sent
 TWO = Envelope.of("a@example.org", ["b@example.net", "c@example.net"])
 
 
@@ -598,7 +599,7 @@ def test_content_in_many_pieces_is_gathered() -> None:
     flow = SendMail(session, TWO, None, eight_bit=False)
     play(flow, server, [b"0123456789\r\n"] * 10_000)
     server.finish()
-    assert server.flights == 4, "the commands, twice 65536 octets or so, and the end"
+    assert server.flights == 3, "the commands, 65536 octets or so, and what is left"
 
 
 class BrokenSourceError(OSError):
@@ -611,14 +612,59 @@ def test_a_source_that_breaks_is_no_fault_of_the_connection() -> None:
         GROUP.replace("SIZE=21", "BODY=8BITMIME") + "S: 250 Ok\nS: 250 Ok\nS: 250 Ok\nS: 354 Go\n",
     )
 
-    def pieces() -> Iterator[bytes]:
-        yield b"x"
-        raise BrokenSourceError
-
     with pytest.raises(BrokenSourceError):
-        play(SendMail(session, TWO, None), server, pieces())
+        play(SendMail(session, TWO, None), server, breaking(LONG))
     assert not session.usable
     assert b"\r\n.\r\n" not in server.sent
+
+
+def test_a_source_that_breaks_before_anything_is_sent_leaves_the_session_as_it_was() -> None:
+    session, server = opened(
+        PIPELINING,
+        GROUP + "S: 250 Ok\nS: 250 Ok\nS: 250 Ok\nS: 354 Go\n" + CONTENT + "S: 250 Ok\n",
+    )
+    for begun in (b"", b"x"):
+        with pytest.raises(BrokenSourceError):
+            play(SendMail(session, TWO, None), server, breaking(begun))
+        assert server.flights == 0
+        assert session.usable
+    play(SendMail(session, TWO, BODY), server)
+    server.finish()
+
+
+def breaking(begun: bytes) -> Iterator[bytes]:
+    yield begun
+    raise BrokenSourceError
+
+
+@pytest.mark.parametrize(
+    "error",
+    [TimeoutError(), OSError(), ConnectionLost("another"), CapabilityMissing("x", capability="X")],
+)
+def test_what_a_source_raises_is_raised_as_it_is(error: Exception) -> None:
+    for begun in (False, True):
+        session, server = opened(PIPELINING, "C: ...\n" * 4 + "S: 250 Ok\n" * 3 + "S: 354 Go\n")
+        flow = SendMail(session, TWO, None)
+        fetch(flow, server)
+        if begun:
+            flow.content(LONG)
+            fetch(flow, server)
+        flow.failed(error)
+        with pytest.raises(type(error)) as caught:
+            flow.next_action()
+        assert caught.value is error
+        assert caught.value.__context__ is None
+        assert session.usable is not begun
+        assert bool(server.flights) is begun
+
+
+def fetch(flow: SendMail, server: Transcript) -> None:
+    """Go on until the flow wants content."""
+    while not isinstance(action := flow.next_action(), Content):
+        if isinstance(action, Send):
+            server.write(bytes(action.data))
+        else:
+            flow.receive_data(server.read())
 
 
 def test_content_in_pieces() -> None:
@@ -626,11 +672,38 @@ def test_content_in_pieces() -> None:
         PIPELINING,
         GROUP.replace("SIZE=21", "BODY=8BITMIME")
         + "S: 250 Ok\nS: 250 Ok\nS: 250 Ok\nS: 354 Go\n"
-        + CONTENT.replace("C: hello", "C: ..hello")
-        + "S: 250 Ok\n",
+        + f"C: {'x' * 65_535}\nC: ..hello\nC: .\nS: 250 Ok\n",
     )
-    play(SendMail(session, TWO, None), server, [b"Subject: x\r", b"\n\r\n", b"", b".he", b"llo"])
+    pieces = [b"x" * 60_000, b"x" * 5_535, b"", b"\r", b"", b"\n.he", b"llo"]
+    play(SendMail(session, TWO, None), server, pieces)
     server.finish()
+
+
+def test_a_few_pieces_go_out_like_whole_content() -> None:
+    pieces = [b"Subject: x\r", b"\n\r", b"", b"\nhe", b"llo"]
+    session, server = opened(
+        PIPELINING,
+        GROUP + "S: 250 Ok\nS: 250 Ok\nS: 250 Ok\nS: 354 Go\n" + CONTENT + "S: 250 Ok\n",
+    )
+    play(SendMail(session, TWO, None), server, pieces)
+    server.finish()
+    session, server = opened(CHUNKING, "C: ...\n" * 7 + "S: 250 Ok\n" * 4)
+    play(SendMail(session, TWO, None), server, pieces)
+    server.finish()
+    assert server.sent.endswith(b"BDAT 21 LAST\r\n" + BODY)
+
+
+def test_a_piece_may_be_overwritten_once_the_next_is_asked_for() -> None:
+    buffer = bytearray()
+
+    def pieces() -> Iterator[bytearray]:
+        for octet in BODY:
+            buffer[:] = bytes([octet])
+            yield buffer
+
+    session, server = opened(CHUNKING, "C: ...\n" * 7 + "S: 250 Ok\n" * 4)
+    play(SendMail(session, TWO, None), server, pieces())
+    assert server.sent.endswith(BODY)
 
 
 def test_a_piece_with_8_bits_where_none_may_be_ends_the_session() -> None:
@@ -647,9 +720,19 @@ def test_a_piece_with_8_bits_where_none_may_be_ends_the_session() -> None:
         S: 354 Go
         """,
     )
-    with pytest.raises(CapabilityMissing):
-        play(SendMail(session, TWO, None), server, [b"\xff"])
+    with pytest.raises(CapabilityMissing, match="was not told"):
+        play(SendMail(session, TWO, None), server, [LONG, b"\xff"])
     assert not session.usable
+    assert server.sent.endswith(b"DATA\r\n" + LONG)
+
+
+def test_first_pieces_with_8_bits_where_none_may_be_are_not_sent() -> None:
+    for pieces in ([b"\xff"], [b"Subject: x\n\n", b"\xff", LONG]):
+        session, server = opened(PLAIN)
+        with pytest.raises(CapabilityMissing):
+            play(SendMail(session, TWO, None), server, pieces)
+        assert server.flights == 0
+        assert session.usable
 
 
 OVER_LMTP = settings(protocol=Protocol.LMTP)
@@ -767,16 +850,16 @@ def test_lmtp_in_doubt_keeps_what_is_known() -> None:
     assert list(error.accepted) == ["b@example.net"]
 
 
-def test_a_source_that_is_too_slow_is_a_timeout_like_any_other() -> None:
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_source_that_is_too_slow_is_a_timeout_like_any_other(*, begun: bool) -> None:
     session, server = opened(
         PIPELINING, "C: ...\nC: ...\nC: ...\nC: ...\nS: 250 Ok\nS: 250 Ok\nS: 250 Ok\nS: 354 Go\n"
     )
     flow = SendMail(session, TWO, None)
-    while not isinstance(action := flow.next_action(), Content):
-        if isinstance(action, Send):
-            server.write(bytes(action.data))
-        else:
-            flow.receive_data(server.read())
+    fetch(flow, server)
+    if begun:
+        flow.content(LONG)
+        fetch(flow, server)
     flow.timed_out(whole=False)
     with pytest.raises(SMTPTimeout) as caught:
         flow.next_action()

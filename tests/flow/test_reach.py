@@ -23,6 +23,9 @@ from smtp_proto.flow.close import CloseSession
 from smtp_proto.flow.errors import (
     CertificateError,
     ConnectError,
+    ConnectionLost,
+    PermanentError,
+    ProtocolViolation,
     ProxyError,
     SMTPError,
     SMTPTimeout,
@@ -395,6 +398,21 @@ def test_which_proxy_of_a_chain_refused() -> None:
     assert error.code == 403
 
 
+@pytest.mark.parametrize(
+    "says", [b"\x05\x00\x05\x05", b"", ConnectionResetError(104, "Connection reset by peer")]
+)
+def test_which_stop_of_a_chain_cannot_be_reached(says: bytes | OSError) -> None:
+    first, second = KINDS["socks5h"], KINDS["socks5"]
+    opening = settings(proxies=(first.proxy, second.proxy))
+    error = fail(ProxyError, opening, Says(says))
+    assert str(error).startswith(f"{first.proxy.url}, asked for proxy.test")
+    assert ", the next proxy: " in str(error)
+    server = leading_to(first, (PROXY, 1080)).tunnel(Says(says))
+    error = fail(ProxyError, opening, server)
+    assert str(error).startswith(f"{second.proxy.url}, asked for 198.51.100.9")
+    assert ", the server: " in str(error)
+
+
 # --- What can go wrong ---------------------------------------------------------------------------
 
 
@@ -657,6 +675,40 @@ def test_the_proxy_header_comes_before_the_greeting() -> None:
 def test_the_proxy_header_cannot_be_written(broken: OSError, expected: type[SMTPError]) -> None:
     error = fail(expected, settings(proxy_header=HEADERS[0]), Unwritable(broken))
     assert error.phase is Phase.CONNECT
+
+
+GREETED_220, REFUSED_500 = b"220 mail.test\r\n", b"500 what?\r\n"
+NOT_EXPECTING: dict[type[SMTPError], tuple[Security, list[bytes]]] = {
+    ProtocolViolation: (Security.NONE, [GREETED_220 + REFUSED_500]),
+    PermanentError: (Security.NONE, [GREETED_220, REFUSED_500, REFUSED_500]),
+    ConnectionLost: (Security.NONE, [GREETED_220]),
+    TLSError: (Security.IMPLICIT, [GREETED_220]),
+}
+"""What comes of a server that takes the PROXY header for something else, and what it says."""
+
+
+@pytest.mark.parametrize("header", [b"", HEADERS[0]])
+@pytest.mark.parametrize("kind", NOT_EXPECTING)
+def test_a_proxy_header_that_nobody_expects(
+    kind: type[SMTPError], header: bytes, tls: ClientTLSFactory
+) -> None:
+    security, things = NOT_EXPECTING[kind]
+    server = Says(*things)
+    opening = settings(security=security, tls=tls, proxy_header=header)
+    error = fail(kind, opening, Headed(header, server))
+    assert str(error).endswith("; does the server expect the PROXY header?") is bool(header)
+    # It may be the header that was refused: the answer to EHLO must not be taken for that to HELO.
+    assert (b"HELO" in server.sent) is (kind is PermanentError and not header)
+
+
+def test_who_shows_a_certificate_expected_the_proxy_header(
+    inner: ssl.SSLContext, tls: ClientTLSFactory
+) -> None:
+    opening = settings(
+        security=Security.IMPLICIT, tls=tls, server_hostname="other.test", proxy_header=HEADERS[0]
+    )
+    error = fail(CertificateError, opening, Headed(HEADERS[0], Encrypting(inner, Says())))
+    assert "PROXY" not in str(error)
 
 
 # --- Secrets -------------------------------------------------------------------------------------

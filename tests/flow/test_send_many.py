@@ -78,8 +78,7 @@ def item(kind: str, number: int = 0, *, pieces: bool = False) -> Item:
     """A message of a kind, unlike all others."""
     sender, recipients, text = KINDS[kind]
     envelope = Envelope.of(sender, [f"{number}.{recipient}" for recipient in recipients])
-    # What is wrong with content that comes in pieces is seen too late to go on.
-    whole = kind in ("too large", "NUL") or not pieces
+    whole = kind == "too large" or not pieces  # in pieces nobody knows its size
     return Item(envelope, b"Subject: %d\r\n\r\n" % number + text, pieces=not whole)
 
 
@@ -233,14 +232,13 @@ def test_each_kind_has_its_outcome(make_way: Callable[[], Way]) -> None:
         object,
         object,
         object,
-        SMTPError,
+        RecipientsRefused,
         SenderRefused,
-        SMTPError if over_lmtp else ContentRefused,
+        RecipientsRefused if over_lmtp else ContentRefused,
         object,
         SMTPError,
         ValueError,
     ]
-    assert isinstance(outcomes[3], RecipientsRefused)
     assert isinstance(outcomes[7], MessageTooLarge)
     assert isinstance(outcomes[8], WireError)
 
@@ -725,42 +723,110 @@ def test_a_server_that_left_meanwhile_is_sent_nothing() -> None:
 def test_a_message_that_cannot_be_ended_is_its_own_and_the_last() -> None:
     session, server = opened(PIPELINING, GROUP + OK + OK + GO)
     many = SendMany(session)
-    broken = Item(item("accepted").envelope, b"\xff", pieces=True)
+    long = item("long").content
+    broken = Item(item("accepted").envelope, long + b"\xff", pieces=True)
     outcomes, error = run(many, [broken] * 3, lambda flow, pieces: play(flow, server, pieces))
     assert names(outcomes) == ["CapabilityMissing"]
     assert isinstance(error, CapabilityMissing)
     assert not session.usable
     session, server = opened(PIPELINING, GROUP + OK + OK + GO)
     many = SendMany(session)
-    nul = Item(item("accepted").envelope, b"\0", pieces=True)
-    many.add(nul.envelope, None)
-    play(many.go_on(), server, [b"\0"])
+    many.add(item("accepted").envelope, None)
+    play(many.go_on(), server, [long, b"\0"])
     assert isinstance(many.next_outcome(), WireError)
     with pytest.raises(WireError):
         many.next_outcome()
+    assert not session.usable
+
+
+def test_what_is_wrong_with_first_pieces_concerns_one_message_alone() -> None:
+    good = item("accepted")
+    wrong = [b"\0", b"a\n\n\xff", "Subject: é\n".encode()]
+    items = [good, *(Item(good.envelope, content, pieces=True) for content in wrong), good]
+    session, server = opened(PIPELINING, (GROUP + OK + OK + GO + DATA + OK) * 2)
+    outcomes, error = run(SendMany(session), items, lambda flow, pieces: play(flow, server, pieces))
+    assert names(outcomes) == [
+        "SendResult",
+        "WireError",
+        "CapabilityMissing",
+        "CapabilityMissing",
+        "SendResult",
+    ]
+    missing = [each.capability for each in outcomes if isinstance(each, CapabilityMissing)]
+    assert missing == ["8BITMIME", "SMTPUTF8"]
+    assert error is None
+    server.finish()
+
+
+def test_pieces_are_fetched_when_nothing_is_under_way() -> None:
+    way = Way()
+    many = SendMany(way.session)
+
+    def act(flow: Flow[None], pieces: Iterator[bytes]) -> None:
+        carry_out(flow, way, watched(pieces))
+
+    def watched(pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            assert not way.session.engine.outstanding
+            yield piece
+
+    items = [item("accepted", number, pieces=number % 2 > 0) for number in range(6)]
+    outcomes, error = run(many, items, act)
+    assert names(outcomes) == ["SendResult"] * 6
+    assert error is None
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_message_in_pieces_that_was_not_begun_is_not_in_doubt(end: str) -> None:
+    session, server = opened(PIPELINING, GROUP + OK + OK + GO + DATA + f"S:{end}\n")
+    items = [item("accepted"), item("accepted", pieces=True)]
+    outcomes, error = run(SendMany(session), items, lambda flow, _: play(flow, server))
+    assert names(outcomes) == ["DeliveryInDoubt", type(error).__name__]
+    assert outcomes[1] is error
+    server.finish()
+
+
+def test_a_server_that_leaves_is_no_content_asked_for() -> None:
+    session, server = opened(PIPELINING, GROUP + OK + OK + GO + DATA + "S: 421 4.3.2 Closing\n")
+    items = [item("accepted"), item("accepted", pieces=True)]
+    seen: list[Action] = []
+    outcomes, error = run(
+        SendMany(session), items, lambda flow, pieces: play(flow, server, pieces, seen)
+    )
+    assert names(outcomes) == ["TransientContentRefused", "ConnectionLost"]
+    assert outcomes[1] is error
+    assert str(error) == "the server takes no other message: 421 4.3.2 Closing"
+    assert not any(isinstance(action, Content) for action in seen)
 
 
 class SourceError(Exception):
     """What the caller's own content may raise."""
 
 
-def test_what_content_raises_is_raised_and_nothing_is_sent_behind_it() -> None:
-    session, server = opened(PIPELINING, GROUP + OK + OK + GO)
+@pytest.mark.parametrize("begun", [False, True])
+def test_what_content_raises_is_raised_and_nothing_is_sent_behind_it(*, begun: bool) -> None:
+    session, server = opened(PIPELINING, GROUP + OK + OK + GO + DATA + OK + GROUP + OK + OK + GO)
     many = SendMany(session)
 
     def pieces() -> Iterator[bytes]:
-        yield b"x"
+        yield item("long").content if begun else b"x"
         raise SourceError
 
+    many.add(item("accepted").envelope, item("accepted").content)
+    play(many.go_on(), server)
     many.add(item("accepted").envelope, None)
-    flow = many.go_on()
+    play(many.go_on(), server)
+    assert isinstance(many.next_outcome(), SendResult), "those before it are told first"
     actions: list[Action] = []
     with pytest.raises(SourceError):
-        play_with_source(flow, server, pieces(), actions)
+        play_with_source(many.go_on(), server, pieces(), actions)
     assert isinstance(actions[-1], Content)
-    assert not session.in_step
+    assert (session.in_step, session.usable) == (not begun, not begun)
     assert not many.wants_message
-    assert b"\r\n.\r\n" not in server.sent
+    assert not many.under_way
+    assert many.next_outcome() is None
+    assert server.sent.count(b"MAIL") == 1 + begun
+    assert server.sent.count(b"\r\n.\r\n") == 1
 
 
 def play_with_source(

@@ -9,6 +9,7 @@ from typing import cast
 import pytest
 
 from smtp_proto.engine import Protocol
+from smtp_proto.engine.trace import Speaker
 from smtp_proto.flow.actions import Ask, Receive, Send
 from smtp_proto.flow.envelope import Envelope
 from smtp_proto.flow.handler import Handler, ServerSession
@@ -399,3 +400,76 @@ def test_lmtp_last_chunk_without_recipients() -> None:
     assert client.say(b"BDAT 3 LAST\r\nabc") == b""
     assert client.say(b"NOOP\r\n").startswith(b"250 ")
     assert (handler.messages, handler.resets) == ([], 1)
+
+
+# --- What is told --------------------------------------------------------------------------------
+
+
+class Told:
+    """A journal that is kept in memory."""
+
+    wants_lines = False
+
+    def __init__(self, *, wants_events: bool = True) -> None:
+        self.wants_events = wants_events
+        self.told: list[str] = []
+
+    def line(self, speaker: Speaker, text: str) -> None:
+        raise AssertionError(text)
+
+    def happened(self, what: str) -> None:
+        self.told.append(what)
+
+    def login_failed(self, mechanism: str, identity: str, why: str) -> None:
+        raise AssertionError(why)
+
+
+class Choosy(Handler):
+    """Takes mail for bob alone, and says at length why not for others."""
+
+    def on_rcpt(self, session: ServerSession, rcpt: Rcpt) -> Reply | None:
+        is_bob = str(rcpt.forward_path).startswith("bob@")
+        return None if is_bob else Reply.build(450, "Later" + "." * 200, status="4.2.1")
+
+
+class Known(Choosy):
+    """Somebody might log in."""
+
+    def find_password(self, session: ServerSession, authentication_identity: str) -> None:
+        return None
+
+
+SMALL = settings(limits=Limits(message_size=10))
+FOR_MEMBERS = settings(require_auth=True, mechanisms=("CRAM-MD5",))
+LARGE = b"x" * 11
+
+
+@pytest.mark.parametrize(
+    ("served", "said", "told"),
+    [
+        (SMALL, TRANSACTION + b"VRFY ann\r\nEXPN all\r\n", []),
+        (SMALL, TRANSACTION + CAT, ["refused RCPT TO:<cat@example.org>: 450 4.2.1 Later..."]),
+        (SMALL, MAIL[:-2] + b" SIZE=11\r\n", ["refused a command: 552 5.3.4 Message too large"]),
+        (SMALL, TRANSACTION + b"DATA\r\n" + LARGE + b"\r\n.\r\n", ["refused content: 552 5.3.4 M"]),
+        (SMALL, TRANSACTION + b"BDAT 11\r\n" + LARGE, ["refused content: 552 5.3.4 Message too"]),
+        (FOR_MEMBERS, MAIL, ["refused MAIL FROM:<ann@example.com>: 530 5.7.0 Authentication req"]),
+        (FOR_MEMBERS, b"AUTH X\r\n", []),
+    ],
+)
+def test_what_is_refused_of_a_transaction_is_told(
+    served: ServeSettings, said: bytes, told: list[str]
+) -> None:
+    journal = Told()
+    client = Client(Known(), served, journal=journal)
+    client.say(b"EHLO client.example.org\r\n" + said)
+    connected, *refused = journal.told
+    assert connected == "connected"
+    assert [line[: len(start)] for line, start in zip(refused, told, strict=True)] == told
+    assert all(len(line) < 200 for line in refused)
+
+
+def test_where_nobody_reads_it_no_refusal_is_put_into_words() -> None:
+    journal = Told(wants_events=False)
+    client = Client(Choosy(), journal=journal)
+    client.say(b"EHLO client.example.org\r\nNONSENSE\r\n" + TRANSACTION + CAT)
+    assert journal.told == ["connected"]

@@ -608,3 +608,10 @@ def test_a_word_for_no_is_no_leave_for_clear_text(value: object) -> None:
     make: Callable[..., Policy] = Policy
     with pytest.raises(TypeError, match="allow_cleartext is True or False"):
         make(allow_cleartext=value)
+
+
+@pytest.mark.parametrize("value", ["PROOF", 3, None])
+def test_a_minimum_is_a_strength(value: object) -> None:
+    make: Callable[..., Policy] = Policy
+    with pytest.raises(TypeError, match="minimum is a Strength, as Strength.PROOF, not "):
+        make(minimum=value)

@@ -102,13 +102,23 @@ async def _fetch(flow: Flow[T], pieces: AsyncPieces) -> None:
 
 async def _ask(flow: Flow[T], action: Ask) -> None:
     try:
-        answer = action.function(*action.arguments)
-        if isawaitable(answer):
-            answer = await answer
+        answer = await _answer(action)
     except Exception as error:  # noqa: BLE001 - whatever the application raises
         flow.failed(error)
     else:
         flow.answer(answer)
+
+
+async def _answer(action: Ask) -> object:
+    """What the application says. Raises CancelledError only where our own task is cancelled."""
+    try:
+        answer = action.function(*action.arguments)
+        return await answer if isawaitable(answer) else answer
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise RuntimeError(f"{action.name}: what it waits for was cancelled") from error
 
 
 async def until(deadline: float, awaitable: Awaitable[T]) -> T:

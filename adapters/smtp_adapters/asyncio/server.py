@@ -9,10 +9,12 @@ import asyncio
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
+from weakref import WeakKeyDictionary
 
 from smtp_adapters.asyncio.loop import carry_out
 from smtp_adapters.asyncio.stream import Stream
-from smtp_adapters.server import Server, logger
+from smtp_adapters.server import GRACE, Server, check_grace, logger
+from smtp_proto.flow import Serve
 
 
 class SMTPServer(Server):
@@ -26,6 +28,8 @@ class SMTPServer(Server):
         """Listen, and serve whoever connects. Raises OSError where that cannot be."""
         self._require_closed()
         self._connections: dict[asyncio.Task[None], Stream] = {}
+        self._flows = WeakKeyDictionary[Serve, Stream]()
+        self._shutting_down = False
         host, port = self._listen_at
         self._listener = await asyncio.get_running_loop().create_server(
             lambda: Stream(self._accept), host, port
@@ -43,6 +47,28 @@ class SMTPServer(Server):
             self._cancel()
         await self.close()
 
+    async def shut_down(self, grace: float | None = GRACE) -> None:
+        """Take no more connections, and end those that are open in order: each hears 421.
+
+        It stands in place of the next command (RFC 5321 3.8): what has been asked is answered
+        before, and content that is coming is received and answered. What is left after `grace`
+        seconds (None: there is no limit) is cut, as by `close()`. A handler has somebody else call
+        it: its own connection would be cut. Does nothing if the server is not open.
+        """
+        check_grace(grace)
+        if self._address is None:
+            return
+        self._shutting_down = True
+        await self._stop_listening()
+        for flow, stream in self._flows.items():
+            flow.shut_down()
+            if flow.awaits_command:
+                stream.interrupt()
+        others = self._others
+        if others:
+            await asyncio.wait(others, timeout=grace)
+        await self.close()
+
     async def close(self) -> None:
         """Stop listening, end all connections, and wait until their handlers have returned.
 
@@ -53,8 +79,7 @@ class SMTPServer(Server):
         self._address = None
         for stream in self._connections.values():
             stream.abort()
-        # A handler may close its server: it cannot wait for itself.
-        others = self._connections.keys() - {asyncio.current_task()}
+        others = self._others
         try:
             await self._stop_listening()
             if others:
@@ -62,6 +87,11 @@ class SMTPServer(Server):
         except asyncio.CancelledError:
             self._cancel()
             raise
+
+    @property
+    def _others(self) -> set[asyncio.Task[None]]:
+        # A handler may close its server: it cannot wait for itself.
+        return {task for task in self._connections if task is not asyncio.current_task()}
 
     async def _stop_listening(self) -> None:
         """Take no more connections, and close.
@@ -95,7 +125,9 @@ class SMTPServer(Server):
 
     async def _converse(self, stream: Stream) -> None:
         try:
-            await carry_out(self._serve(stream.peer), stream)
+            flow = self._serve(stream.peer)
+            self._flows[flow] = stream
+            await carry_out(flow, stream)
         except Exception:  # noqa: BLE001 - it is ours, and told to who looks after the server
             logger.exception("a connection was given up")
         finally:

@@ -137,6 +137,11 @@ class Stream(asyncio.BufferedProtocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def interrupt(self) -> None:
+        """End a wait for octets by InterruptedError; the connection lives on."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(InterruptedError())
+
     def refuse(self, data: bytes) -> None:
         """Say one thing and close."""
         if self._transport is not None:

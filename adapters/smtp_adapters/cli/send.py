@@ -19,7 +19,17 @@ from smtp_adapters.settings import Settings, make_client
 from smtp_adapters.socket import SMTPClient
 from smtp_proto.flow.envelope import SendResult
 from smtp_proto.flow.errors import RecipientsRefused, SMTPError
-from smtp_proto.wire import WireError, parse_forward_path, parse_reverse_path
+from smtp_proto.wire import (
+    NO_RCPT_PARAMETERS,
+    MailParameters,
+    Notify,
+    RcptParameters,
+    Ret,
+    WireError,
+    parse_forward_path,
+    parse_reverse_path,
+    shown,
+)
 
 _LARGE = 1_048_576  # octets: less is gone before anybody could look
 
@@ -29,6 +39,11 @@ DESCRIPTION = """\
 Send the message in FILE as it is, header fields and all; only its Bcc is left
 out. It goes from its Sender or From to its To, Cc and Bcc, unless --from and
 --to say otherwise. Wherever there is TLS the server's certificate is verified."""
+
+_NOTIFY = "never, or any of success,failure,delay"
+_DELIVERY_HELP = """\
+The server has to offer DSN for the first three (RFC 3461), and REQUIRETLS for
+the last (RFC 8689): if not, nothing is sent."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +63,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="a recipient, instead of the message's own; once for each",
     )
+    group = parser.add_argument_group("delivery", _DELIVERY_HELP)
+    group.add_argument(
+        "--ret",
+        choices=[word.value.lower() for word in Ret],
+        help="what a report of failure returns: the message, or its header fields alone",
+    )
+    group.add_argument("--envid", metavar="ID", help="a name of yours that reports quote, in ASCII")
+    group.add_argument(
+        "--notify",
+        metavar="WORD,...",
+        help=f"when to report: {_NOTIFY}",
+    )
+    group.add_argument(
+        "--require-tls", action="store_true", help="no host may pass the message on without TLS"
+    )
     parser.add_argument("--quiet", action="store_true", help="say nothing unless something fails")
     add_settings(parser)
 
@@ -55,7 +85,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> Exit:
     """Send it. Raises ValueError, or OSError for a file, if what was given cannot be used."""
     _check_addresses(given)
-    message = prepare_octets(_read(given.file), given.sender, given.recipients)
+    message = prepare_octets(
+        _read(given.file),
+        given.sender,
+        given.recipients,
+        mail_parameters=_mail_parameters(given),
+        rcpt_parameters=_rcpt_parameters(given),
+    )
     settings = settings_of(given)
     client = make_client(SMTPClient, settings)
     server = _server(settings)
@@ -86,6 +122,26 @@ def _check_addresses(given: argparse.Namespace) -> None:
             parse_forward_path(recipient)
     except WireError as error:
         raise ValueError(f"--to wants one address, and once for each: {error}") from None
+
+
+def _mail_parameters(given: argparse.Namespace) -> MailParameters:
+    """Raises ValueError that names the option."""
+    ret = None if given.ret is None else Ret.parse(given.ret)
+    try:
+        return MailParameters(ret=ret, envid=given.envid, require_tls=given.require_tls)
+    except WireError as error:
+        raise ValueError(f"--envid wants 1 to 100 characters of ASCII: {error}") from None
+
+
+def _rcpt_parameters(given: argparse.Namespace) -> RcptParameters:
+    """Raises ValueError that names the option."""
+    if given.notify is None:
+        return NO_RCPT_PARAMETERS
+    notify: str = given.notify
+    try:
+        return RcptParameters(frozenset(map(Notify.parse, notify.split(","))))
+    except ValueError:
+        raise ValueError(f"--notify wants {_NOTIFY}, not {shown(notify)!r}") from None
 
 
 def _read(file: str) -> bytes:

@@ -22,6 +22,7 @@ from smtp_adapters.cli.arguments import Endpoint, add_login, endpoint, login, re
 from smtp_adapters.cli.names import SERVE
 from smtp_adapters.cli.text import Exit, complain, say
 from smtp_adapters.maildir import MaildirHandler
+from smtp_adapters.reach import in_plain_words
 from smtp_adapters.socket import SMTPServer
 from smtp_adapters.tls import server_context
 from smtp_proto.engine.table import Protocol
@@ -43,7 +44,8 @@ HELP = "receive mail into a Maildir"
 DESCRIPTION = """\
 Receive mail for every recipient and keep it in one Maildir; nothing is passed on
 to anybody. A line is printed for each message that is on the disk. Ctrl-C and
-SIGTERM end the server."""
+SIGTERM end the server: messages that are coming are still taken, for half a
+minute; the second time it ends at once."""
 
 _SCRAM = "SCRAM-SHA-256"
 _MECHANISMS = ("CRAM-MD5", "PLAIN", "LOGIN")  # what any user and password can serve
@@ -98,7 +100,7 @@ def run(given: argparse.Namespace) -> Exit:
         allow_cleartext_auth=given.allow_cleartext_auth,
         protocol=protocol,
     )
-    # Both signals end the wait below, and with it all connections.
+    # Both signals end one of the waits below.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     with ExitStack() as stack:
@@ -106,7 +108,8 @@ def run(given: argparse.Namespace) -> Exit:
         try:
             stack.enter_context(server)
         except OSError as error:
-            complain(f"cannot listen on {listen}: {error.strerror or error}; change --listen")
+            why = in_plain_words(error).strerror or error
+            complain(f"cannot listen on {listen}: {why}; change --listen")
             return Exit.CONNECT
         with suppress(KeyboardInterrupt):
             say(
@@ -115,7 +118,9 @@ def run(given: argparse.Namespace) -> Exit:
                 f" mail goes to {given.maildir}"
             )
             Event().wait()
-        say("ending")
+        with suppress(KeyboardInterrupt):
+            say("ending")
+            server.shut_down()
     return Exit.OK
 
 

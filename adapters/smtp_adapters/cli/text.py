@@ -90,7 +90,6 @@ _ADVICE = {
     Exit.CONNECT: "check --server, --socket or --proxy, and that somebody listens there",
     Exit.PROXY: "check --proxy, and who may use it",
     Exit.TLS: "--security says when TLS begins",
-    Exit.CERTIFICATE: "--ca-file says whom to trust",
     Exit.AUTHENTICATION: "check --user and the password",
     Exit.LOST: "check --server and --security",
     Exit.TIMEOUT: "check --server and --security, or give it more time with --timeout",

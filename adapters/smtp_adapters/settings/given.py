@@ -98,6 +98,8 @@ class Settings:
         for each in given:
             other = by_place.setdefault(each.key.place, each)
             if other is not each:
+                if other.where == each.where:
+                    raise SettingsError(each.where, "given twice: leave one of them out")
                 raise SettingsError(
                     f"{other.where} and {each.where}", "only one of them can be given"
                 )

@@ -176,7 +176,11 @@ def from_env(prefix: str = "SMTP_", environment: Mapping[str, str] = os.environ)
 
 
 def _key_of(name: str, prefix: str) -> Key:
-    key = _BY_VARIABLE.get(name.removeprefix(prefix))
-    if key is None:
-        raise unknown(shown(name), name, (prefix + known for known in _BY_VARIABLE))
-    return key
+    rest = name.removeprefix(prefix)
+    key = _BY_VARIABLE.get(rest)
+    if key is not None:
+        return key
+    if rest.startswith("_") and not prefix.endswith("_"):
+        why = f'there is no such key: did you mean the prefix "{shown(prefix)}_"?'
+        raise SettingsError(shown(name), why)
+    raise unknown(shown(name), name, (prefix + known for known in _BY_VARIABLE))

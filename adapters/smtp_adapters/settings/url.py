@@ -172,10 +172,10 @@ def _query(text: str, where: str, *, show: bool) -> Iterator[tuple[str, str]]:
                 )
             raise unknown(f"{where} ({shown(name)})", name, BY_NAME)
         if key.name in _PLACES:
-            raise SettingsError(f"{where} ({key.name})", f"not in the query: {_PLACES[key.name]}")
+            raise SettingsError(f"{where} ({name})", f"not in the query: {_PLACES[key.name]}")
         if not equals:
-            raise SettingsError(f"{where} ({key.name})", "there is no value: write key=value")
-        yield key.name, _decode(value, where)
+            raise SettingsError(f"{where} ({name})", "there is no value: write key=value")
+        yield name, _decode(value, where)
 
 
 def _decode(text: str, where: str) -> str:

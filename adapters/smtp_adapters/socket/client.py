@@ -5,7 +5,7 @@ Knows which flow does it. Must not know how a flow is carried out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from email.message import Message
 from types import TracebackType
@@ -35,7 +35,13 @@ from smtp_proto.flow import (
     start_tls,
 )
 from smtp_proto.sasl import AnyCredentials
-from smtp_proto.wire import Reply
+from smtp_proto.wire import (
+    NO_MAIL_PARAMETERS,
+    NO_RCPT_PARAMETERS,
+    MailParameters,
+    RcptParameters,
+    Reply,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -129,12 +135,23 @@ class SMTPClient(Client):
         *,
         sender: str | None = None,
         recipients: Sequence[str] | None = None,
+        mail_parameters: MailParameters = NO_MAIL_PARAMETERS,
+        rcpt_parameters: RcptParameters | Mapping[str, RcptParameters] = NO_RCPT_PARAMETERS,
     ) -> SendResult:
         """Send a message to those whom its header fields name, or to `recipients`.
 
+        `mail_parameters`: what is asked for of the whole message; `rcpt_parameters`: for every
+        recipient, or by recipient for those that are named.
+
         Raises what `send()` raises, and ValueError where the fields leave doubt about who is meant.
         """
-        prepared = prepare(message, sender, recipients)
+        prepared = prepare(
+            message,
+            sender,
+            recipients,
+            mail_parameters=mail_parameters,
+            rcpt_parameters=rcpt_parameters,
+        )
         return self.send(prepared.envelope, prepared.content)
 
     def send(self, envelope: Envelope, content: AnyContent) -> SendResult:
@@ -144,7 +161,9 @@ class SMTPClient(Client):
 
         Raises SenderRefused, RecipientsRefused or ContentRefused: nothing was delivered;
         CapabilityMissing or MessageTooLarge: nothing was sent; DeliveryInDoubt: nobody knows. One
-        refused recipient among others is no error: see the result.
+        refused recipient among others is no error: see the result. Of a file or an iterable, 64 KiB
+        are read before anything is sent. What is wrong behind them, a NUL or octets above 127
+        without 8BITMIME, closes the connection, and so does what it raises: nothing was delivered.
         """
         whole, size, pieces = source(content)
         return self._run(lambda session: SendMail(session, envelope, whole, size=size), pieces)

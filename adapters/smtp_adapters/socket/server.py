@@ -14,10 +14,10 @@ from time import monotonic, sleep
 from types import TracebackType
 from typing import Self
 
-from smtp_adapters.server import Server, logger
+from smtp_adapters.server import GRACE, Server, check_grace, logger
 from smtp_adapters.socket.loop import carry_out
 from smtp_adapters.socket.stream import Stream
-from smtp_proto.flow import Handler
+from smtp_proto.flow import Handler, Serve
 from smtp_proto.flow.serve_questions import overridden
 
 _ACCEPT_AGAIN = 0.1  # seconds, where the system has no more sockets for now
@@ -52,12 +52,13 @@ class SMTPServer(Server):
         listener = _listener(*self._listen_at)
         self._address = listener.getsockname()[:2]
         self._bell, ear = socket.socketpair()
+        self._last_bell, self._ear = socket.socketpair()  # for connections
         self._acceptor = Thread(target=self._accept, args=(listener, ear), daemon=True)
         try:
             self._acceptor.start()
         except RuntimeError:
             self._address = None
-            for each in (listener, ear, self._bell):
+            for each in (listener, ear, self._bell, self._ear, self._last_bell):
                 each.close()
             raise
         return self
@@ -70,6 +71,24 @@ class SMTPServer(Server):
     ) -> None:
         self.close()
 
+    def shut_down(self, grace: float | None = GRACE) -> None:
+        """Take no more connections, and end those that are open in order: each hears 421.
+
+        It stands in place of the next command (RFC 5321 3.8): what has been asked is answered
+        before, and content that is coming is received and answered. What is left after `grace`
+        seconds (None: there is no limit) is cut, as by `close()`. A handler has somebody else call
+        it: its own connection would be cut. Does nothing if the server is not open.
+        """
+        check_grace(grace)
+        if self._address is None:
+            return
+        end = None if grace is None else monotonic() + grace
+        self._stop_listening()
+        self._last_bell.close()
+        for thread in self._others:
+            thread.join(None if end is None else max(end - monotonic(), 0.0))
+        self.close()
+
     def close(self) -> None:
         """Stop listening, end all connections, and wait until their handlers have returned.
 
@@ -78,12 +97,23 @@ class SMTPServer(Server):
         if self._address is None:
             return
         self._address = None
+        self._stop_listening()
+        others = self._others
+        for stream in tuple(self._connections.values()):
+            stream.close()
+        for thread in others:
+            thread.join()
+        self._last_bell.close()
+        self._ear.close()
+
+    @property
+    def _others(self) -> list[Thread]:
+        # A handler may close its server: it cannot wait for itself.
+        return [thread for thread in tuple(self._connections) if thread is not current_thread()]
+
+    def _stop_listening(self) -> None:
         self._bell.close()
         self._acceptor.join()
-        for thread, stream in tuple(self._connections.items()):
-            stream.close()
-            if thread is not current_thread():  # a handler may close its server
-                thread.join()
 
     def _accept(self, listener: socket.socket, ear: socket.socket) -> None:
         with listener, ear, DefaultSelector() as selector:
@@ -105,7 +135,14 @@ class SMTPServer(Server):
         if len(self._connections) >= self._max_connections:
             self._refuse(stream)
             return
-        thread = Thread(target=self._converse, args=(stream, peer), daemon=True)
+        try:
+            flow = self._serve(peer)
+        except Exception:  # noqa: BLE001 - it is ours, and others are to be served
+            logger.exception("a connection was given up")
+            stream.close()
+            return
+        stream.interrupt_by(self._ear, lambda: flow.awaits_command)
+        thread = Thread(target=self._converse, args=(flow, stream), daemon=True)
         self._connections[thread] = stream  # before it starts, as it takes itself out at its end
         try:
             thread.start()
@@ -119,9 +156,9 @@ class SMTPServer(Server):
             stream.send(self._refusal, monotonic() + _REFUSAL_TAKES)
         stream.close()
 
-    def _converse(self, stream: Stream, peer: str) -> None:
+    def _converse(self, flow: Serve, stream: Stream) -> None:
         try:
-            carry_out(self._serve(peer), stream)
+            carry_out(flow, stream)
         except Exception:  # noqa: BLE001 - it is ours, and told to who looks after the server
             logger.exception("a connection was given up")
         finally:

@@ -33,18 +33,21 @@ else:
 
 RECEIVE = 65_536  # octets taken from the socket at a time
 
-Wait = Callable[[float | None], object]
-"""Waits so many seconds, None: without limit; what it returns is true where something has come."""
+Wait = Callable[[float | None], list[tuple[int, int]]]
+"""Waits so many seconds, None: without limit; returns where something has come: descriptors first.
+"""
 
 
-def _arrivals(connection: socket.socket) -> Wait:
-    """How to wait for octets, or the end of the stream, on a socket that stays the same."""
+def _arrivals(*connections: socket.socket) -> Wait:
+    """How to wait for octets, or the end of the stream, on sockets that stay the same."""
     if sys.platform == "win32":
         selector = Selector()
-        selector.register(connection, EVENT_READ)
-        return selector.select
+        for each in connections:
+            selector.register(each, EVENT_READ)
+        return lambda seconds: [(key.fd, events) for key, events in selector.select(seconds)]
     poll = select.poll()
-    poll.register(connection, select.POLLIN)
+    for each in connections:
+        poll.register(each, select.POLLIN)
     return lambda seconds: poll.poll(None if seconds is None else ceil(seconds * 1000))
 
 
@@ -118,6 +121,21 @@ class Stream:
         connection.setblocking(False)
         _send_at_once(connection)
         self._wait = _arrivals(connection)
+
+    def interrupt_by(self, bell: socket.socket, may: Callable[[], bool]) -> None:
+        """Have each wait for octets that `may` end by InterruptedError when `bell` can be read."""
+        connection, number = self._connection(), bell.fileno()
+        alone, either = _arrivals(connection), _arrivals(connection, bell)
+
+        def wait(seconds: float | None) -> list[tuple[int, int]]:
+            if not may():
+                return alone(seconds)
+            arrived = either(seconds)
+            if any(each == number for each, _ in arrived):
+                raise InterruptedError
+            return arrived
+
+        self._wait = wait
 
     def send(self, data: Octets, deadline: float) -> None:
         """Write all of `data`."""

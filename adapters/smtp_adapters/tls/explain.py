@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import ssl
 
+from smtp_adapters.tls.certificates import names
 from smtp_proto.wire import shown
+
+_NAMES_SHOWN = 5
 
 _NO_ISSUER = (
     "its issuer is not known here: give the CA's certificate as ca_file, or let the server send "
     "its intermediate certificates"
 )
+
+_A_NAME = "a name that it has"
 
 # By the code of a verification that failed.
 _CERTIFICATE_PROBLEMS = {
@@ -24,8 +29,8 @@ _CERTIFICATE_PROBLEMS = {
     "ca_file",
     20: _NO_ISSUER,
     21: _NO_ISSUER,
-    62: "it is for another name: connect to a name that it has, or set server_hostname to one",
-    64: "it does not have this address: connect by a name that it has, or set server_hostname",
+    62: f"it is for another name: connect to {_A_NAME}, or set server_hostname to one",
+    64: f"it does not have this address: connect by {_A_NAME}, or set server_hostname",
 }
 
 # By the reason of another failure: the first that is found in OpenSSL's word counts.
@@ -50,9 +55,17 @@ _HANDSHAKE_PROBLEMS = (
 )
 
 
-def certificate_problem(error: ssl.SSLCertVerificationError) -> str:
-    """Why a certificate is refused, and what can be done."""
-    return _CERTIFICATE_PROBLEMS.get(error.verify_code, shown(error.verify_message))
+def certificate_problem(error: ssl.SSLCertVerificationError, chain: tuple[bytes, ...]) -> str:
+    """Why the first certificate of a chain (DER) is refused, and what can be done."""
+    problem = _CERTIFICATE_PROBLEMS.get(error.verify_code, shown(error.verify_message))
+    return problem.replace(_A_NAME, _A_NAME + _listed(names(chain[0]) if chain else ()))
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    """The first names in parentheses; "" where there are none."""
+    first = ", ".join(map(shown, names[:_NAMES_SHOWN]))
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return f" ({first}{more})" if first else ""
 
 
 def handshake_problem(error: ssl.SSLError) -> str:

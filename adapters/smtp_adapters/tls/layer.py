@@ -243,7 +243,8 @@ class MemoryTLSLayer:
 
     def _explained(self, what: str, error: ssl.SSLError) -> TLSError:
         if isinstance(error, ssl.SSLCertVerificationError):
-            return refused(self._server_hostname, certificate_problem(error), self._peer)
+            problem = certificate_problem(error, shown_chain(self._object))
+            return refused(self._server_hostname, problem, self._peer)
         return TLSError(f"{what}: {handshake_problem(error)}")
 
 

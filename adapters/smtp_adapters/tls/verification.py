@@ -137,7 +137,7 @@ def _verdict(context: ssl.SSLContext, check: CertificateCheck, suite: bytes) -> 
     try:
         tls.do_handshake()
     except ssl.SSLCertVerificationError as error:
-        return certificate_problem(error)
+        return certificate_problem(error, check.chain)
     except ssl.SSLError as error:
         reason = error.reason or str(error)
     return "" if reason == "UNEXPECTED_MESSAGE" else f"it cannot be verified: {shown(reason)}"

@@ -114,6 +114,12 @@ async def _ask(flow: Flow[T], action: Ask) -> None:
             answer = await answer
     except Exception as error:  # noqa: BLE001 - whatever the application raises
         flow.failed(error)
+    except BaseExceptionGroup as group:
+        # A nursery of the application's: what else went wrong while it was being cancelled.
+        errors = group.subgroup(Exception)
+        if errors is None or group.split((Exception, trio.Cancelled))[1] is not None:
+            raise
+        flow.failed(errors)
     else:
         flow.answer(answer)
 

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
+from math import inf
 from types import TracebackType
 from typing import Self
+from weakref import WeakKeyDictionary
 
 import trio
 
-from smtp_adapters.server import Server, logger
+from smtp_adapters.server import GRACE, Server, check_grace, logger
 from smtp_adapters.trio.loop import carry_out
 from smtp_adapters.trio.stream import Stream
+from smtp_proto.flow import Serve
 
 _REFUSAL_TAKES = 1.0  # seconds at most: it fits into any socket's buffer
 
@@ -33,6 +36,8 @@ class SMTPServer(Server):
         listeners = await trio.open_tcp_listeners(port, host=host)
         self._address = listeners[0].socket.getsockname()[:2]
         self._connections: dict[trio.lowlevel.Task, Stream] = {}
+        self._flows = WeakKeyDictionary[Serve, Stream]()
+        self._shutting_down = False
         self._accepting = trio.CancelScope()
         self._deaf = trio.Event()
         self._tasks = trio.open_nursery()
@@ -52,6 +57,28 @@ class SMTPServer(Server):
         # The nursery waits for the handlers. It is not told of the error, which goes on as it is.
         await self._tasks.__aexit__(None, None, None)
 
+    async def shut_down(self, grace: float | None = GRACE) -> None:
+        """Take no more connections, and end those that are open in order: each hears 421.
+
+        It stands in place of the next command (RFC 5321 3.8): what has been asked is answered
+        before, and content that is coming is received and answered. What is left after `grace`
+        seconds (None: there is no limit) is cut, as by `close()`. A handler has somebody else call
+        it: its own connection would be cut. Does nothing if the server is not open.
+        """
+        check_grace(grace)
+        if self._address is None:
+            return
+        self._shutting_down = True
+        self._accepting.cancel()
+        await self._deaf.wait()
+        for flow, stream in self._flows.items():
+            flow.shut_down()
+            if flow.awaits_command:
+                stream.interrupt()
+        with trio.move_on_after(inf if grace is None else grace):
+            await self._until_gone()
+        await self.close()
+
     async def close(self) -> None:
         """Stop listening, end all connections, and wait until their handlers have returned.
 
@@ -61,6 +88,9 @@ class SMTPServer(Server):
             return
         self._stop()
         await self._deaf.wait()
+        await self._until_gone()
+
+    async def _until_gone(self) -> None:
         for task, stream in tuple(self._connections.items()):
             if task is not trio.lowlevel.current_task():  # a handler may close its server
                 await stream.gone.wait()
@@ -85,7 +115,9 @@ class SMTPServer(Server):
                     await stream.send(self._refusal)
             elif self._address is not None:  # else it was accepted just before the end
                 self._connections[task] = stream
-                await carry_out(self._serve(stream.peer), stream)
+                flow = self._serve(stream.peer)
+                self._flows[flow] = stream
+                await carry_out(flow, stream)
         except Exception:  # noqa: BLE001 - it is ours, and told to who looks after the server
             logger.exception("a connection was given up")
         finally:

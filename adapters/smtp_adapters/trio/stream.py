@@ -64,7 +64,12 @@ class Stream:
         connection = self._connection()
         self._sent = 0
         while True:
-            await trio.lowlevel.wait_readable(connection)
+            try:
+                await trio.lowlevel.wait_readable(connection)
+            except trio.ClosedResourceError:
+                if self._socket is connection:
+                    raise InterruptedError from None
+                raise
             try:
                 return connection.recv(RECEIVE)
             except BlockingIOError:
@@ -80,6 +85,11 @@ class Stream:
             return None
         except OSError:
             return b""  # it has been cut
+
+    def interrupt(self) -> None:
+        """End a wait for octets by InterruptedError; the connection lives on."""
+        if self._socket is not None:
+            trio.lowlevel.notify_closing(self._socket)
 
     def abort(self) -> None:
         """End the connection at once, also under another task that waits for it."""
