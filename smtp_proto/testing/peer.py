@@ -275,6 +275,8 @@ class ScriptedPeer:
                 self._course.pause(step.seconds)
             case _Strike():
                 self._course.strike(step.fault)
+                if step.fault in _DEAF:
+                    del self.heard[len(self.heard) - len(self._unread) :]
             case _:
                 assert_never(step)
         return True
@@ -325,7 +327,14 @@ class ScriptedPeer:
     def _check_silent(self, step: _Step) -> None:
         """Make sure that the other side has said nothing behind its turn."""
         if self._unread:
-            raise self._wrong(step, f"says {_first_line(self._unread)!r} out of turn")
+            hint = ""
+            if (
+                isinstance(step, _Line)
+                and step.speaker is Side.SERVER
+                and step.words.startswith("421")
+            ):
+                hint = " (<421> is said at any time)"  # RFC 5321 3.8
+            raise self._wrong(step, f"says {_first_line(self._unread)!r} out of turn{hint}")
 
     def _check_client(self, step: _Step, clear: bytes) -> None:
         # A server may answer the first command before it has read the second: it is looked at when
@@ -385,14 +394,25 @@ def faults_everywhere(
     *,
     plays: Side = Side.SERVER,
     tls: Callable[[], TLSLayer] = _no_tls,
+    clock: Clock | None = None,
+    cut: Cut = whole,
+    delay: float = 0.0,
     faults: Iterable[Fault] = Fault,
 ) -> Iterator[ScriptedPeer]:
     """Yield the peer with each of the faults, behind each octet that it says.
 
-    Only a server says 421, and only where a line begins. Raises TypeError or ValueError at once, as
-    ScriptedPeer does.
+    Only a server says 421, and only where a line begins. All else is as for ScriptedPeer, and a
+    `clock` or `cut` serves for all: `cut_at()`, which counts, cuts only the first one.
+
+    Raises TypeError or ValueError at once, as ScriptedPeer does.
     """
-    _check_given(transcript, plays, tls)
+
+    def peer(*faults: tuple[int, Fault]) -> ScriptedPeer:
+        return ScriptedPeer(
+            transcript, plays=plays, tls=tls, clock=clock, cut=cut, delay=delay, faults=faults
+        )
+
+    peer()  # raises what there is to raise
     chosen = tuple(faults)
     for fault in chosen:
         check_fault(fault)
@@ -408,8 +428,4 @@ def faults_everywhere(
             return beginnings if plays is Side.SERVER else ()
         return range(beginnings[-1] + 1)
 
-    return (
-        ScriptedPeer(transcript, plays=plays, tls=tls, faults=[(after, fault)])
-        for fault in chosen
-        for after in points(fault)
-    )
+    return (peer((after, fault)) for fault in chosen for after in points(fault))

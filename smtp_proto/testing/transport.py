@@ -7,6 +7,7 @@ who tries the cases brings one. `smtp_adapters.testing.check_transport` does, ov
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TypeAlias
@@ -117,6 +118,8 @@ _MANY = bytes(range(251)) * 16_000
 """Octets that no buffer takes at once, and none of which is where another could be."""
 _MORE = bytes(24_000_000)
 """Octets that do not fit into all buffers on the way."""
+_LAST_WORDS = (_MANY[:300_000], *[b"?"] * 8)
+"""What is under way when a stream is closed: more than is read yet, or what was sent just now."""
 _SLOWLY = Say(b"." * 40, 0.05)
 
 _TIME_UP = "the flow was told that its time was up"
@@ -174,6 +177,14 @@ def _refused(connect: Connect) -> Steps[str]:
 def _violation(connect: Connect) -> Steps[str]:
     yield connect
     raise ProtocolViolation("as planned")
+
+
+def _leaves(connect: Connect) -> Steps[str]:
+    with suppress(OSError):  # the far end has heard enough
+        for octets in _LAST_WORDS:
+            yield connect
+            yield Send(octets, _timer())
+    return ""
 
 
 def _at_once(connect: Connect) -> Steps[str]:
@@ -273,7 +284,10 @@ def _waits(connect: Connect) -> Steps[str]:
         wrong = yield from _expect(b".", timer)
         if wrong:
             return wrong
-        yield Send(b"!", timer)
+        try:
+            yield Send(b"!", timer)
+        except TimeoutError:
+            return _TIME_UP
     return ""
 
 
@@ -322,6 +336,16 @@ def _flow(
 _END = HearEnd()
 
 CASES: tuple[Case, ...] = (
+    Case(
+        "close",
+        "the stream is closed when the flow is done, and all that was sent before arrives",
+        _flow(_leaves),
+        (
+            (Pause(0.2), Hear(_LAST_WORDS[0])),
+            *[(Hear(b"?"),)] * 7,
+            (Hear(b"?"), _END),
+        ),
+    ),
     Case(
         "connected",
         "connected() is told the address of the near end as text, or nothing",

@@ -24,6 +24,7 @@ from smtp_proto.flow import (
     Security,
     SendMail,
     Serve,
+    ServerSession,
     ServeSettings,
     SMTPError,
 )
@@ -31,6 +32,7 @@ from smtp_proto.testing import ADDRESS, Clock, FlowPeer
 from smtp_proto.testing.clock import perform
 from smtp_proto.testing.link import Link
 from smtp_proto.testing.strategies import ClientMachine, ServerMachine
+from smtp_proto.wire import Limits
 
 _CONTENT = b"Subject: x\r\n\r\n.hello\r\n"
 _ENVELOPE = Envelope.of("a@example.org", ["b@example.net", "c@example.net"])
@@ -38,12 +40,24 @@ _ENVELOPE = Envelope.of("a@example.org", ["b@example.net", "c@example.net"])
 # --- Servers ---------------------------------------------------------------------------------
 
 
+class Inbox(Handler):
+    def on_message(self, session: ServerSession, envelope: Envelope, content: bytes) -> None:
+        self.last = envelope, content
+
+
 class OurServer(ClientMachine):
+    handler = Inbox
+    limits = Limits()
+
     def connect(self) -> None:
         settings = ServeSettings(
-            hostname="mx.example.org", nonce=lambda: b"sixteen octets..", protocol=self.protocol
+            hostname="mx.example.org",
+            nonce=lambda: b"sixteen octets..",
+            protocol=self.protocol,
+            limits=self.limits,
         )
-        self.stream = FlowPeer(Serve(Handler(), settings, ADDRESS), Clock())
+        self.inbox = self.handler()
+        self.stream = FlowPeer(Serve(self.inbox, settings, ADDRESS), Clock())
 
     def send(self, octets: bytes) -> None:
         self.stream.write(octets)
@@ -52,6 +66,9 @@ class OurServer(ClientMachine):
         octets = self.stream.read()
         assert octets is not None, "the server says nothing"
         return octets
+
+    def taken(self) -> tuple[Envelope, bytes]:
+        return self.inbox.last
 
     def disconnect(self) -> None:
         self.stream.close()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
-from smtp_proto.engine import Protocol, RemoteProtocolError
+from smtp_proto.engine import Protocol, RemoteProtocolError, State
+from smtp_proto.flow import Envelope, ServerSession
 from smtp_proto.testing.strategies import ClientMachine, ServerMachine, SessionError
-from tests.testing.machines import Aiosmtpd, OurClient, OurServer, Smtplib
+from smtp_proto.wire import NULL_REVERSE_PATH, Ehlo, ForwardPath, Limits, Mail, Reply
+from tests.testing.machines import Aiosmtpd, Inbox, OurClient, OurServer, Smtplib
 
 SETTINGS = settings(
     max_examples=15,
@@ -31,11 +36,91 @@ class OurLMTPClient(OurClient):
     protocol = Protocol.LMTP
 
 
+class Notes(OurServer):
+    """What is said to it."""
+
+    said = b""
+
+    def send(self, octets: bytes) -> None:
+        self.said += octets
+        super().send(octets)
+
+
+class TakesLittle(Notes):
+    limits = Limits(message_size=5)
+
+
+class Unwelcoming(Inbox):
+    def on_mail(self, session: ServerSession, mail: Mail) -> Reply:
+        return Reply.build(450, "Later")
+
+
+class TakesNothing(Notes):
+    handler = Unwelcoming
+
+
 @pytest.mark.parametrize(
-    "machine", [OurServer, OurLMTPServer, OurClient, OurLMTPClient, Aiosmtpd, Smtplib]
+    "machine",
+    [
+        OurServer,
+        OurLMTPServer,
+        TakesLittle,
+        TakesNothing,
+        OurClient,
+        OurLMTPClient,
+        Aiosmtpd,
+        Smtplib,
+    ],
 )
 def test_what_keeps_to_the_protocol_is_not_blamed(machine: type[RuleBasedStateMachine]) -> None:
     run_state_machine_as_test(machine, settings=SETTINGS)
+
+
+class ForgetsChunksBehindData(Notes):
+    """As it may. RFC 3030 2"""
+
+    def receive(self) -> bytes:
+        octets = super().receive()
+        if self.engine.state is State.BDAT and self.said.endswith(b"DATA\r\n"):
+            self.stream.write(b"RSET\r\n")
+            super().receive()
+        return octets
+
+
+def say_hello(machine: ClientMachine) -> None:
+    machine.send(machine.engine.send(Ehlo("client.example")))
+    machine.engine.receive_data(machine.receive())
+    machine.engine.next_event()
+
+
+@settings(max_examples=20)
+@given(st.data())
+def test_behind_a_chunk_that_is_refused_there_is_nothing_but_reset(data: st.DataObject) -> None:
+    machine = TakesLittle()
+    say_hello(machine)
+    machine.deliver_in_chunks(data=data, octets=b"too much\r\n", last=True)
+    assert machine.said.endswith(b"RSET\r\n")
+
+
+@settings(max_examples=20)
+@given(st.data())
+def test_without_a_sender_there_is_no_message(data: st.DataObject) -> None:
+    machine = TakesNothing()
+    say_hello(machine)
+    machine.deliver(data=data, octets=b"x\r\n")
+    machine.deliver_in_chunks(data=data, octets=b"x\r\n", last=True)
+    assert machine.said.count(b"\r\n") == len(["EHLO", "MAIL", "MAIL"])
+
+
+@settings(max_examples=20)
+@given(st.data())
+def test_data_behind_a_chunk_is_not_said_for_nobody_knows_what_it_does(data: st.DataObject) -> None:
+    machine = ForgetsChunksBehindData()
+    say_hello(machine)
+    machine.deliver_in_chunks(data=data, octets=b"x\r\n", last=False)
+    machine.say_out_of_order(data=data)
+    machine.deliver_in_chunks(data=data, octets=b"y\r\n", last=True)
+    assert machine.inbox.last[1] == b"x\r\ny\r\n"
 
 
 class Impolite(ServerMachine):
@@ -171,16 +256,62 @@ class GoesOnBehindQuit(OurServer):
         return octets
 
 
+class NeverForgetsRecipients(OurServer):
+    def connect(self) -> None:
+        super().connect()
+        self.recipients: list[ForwardPath] = []
+
+    def taken(self) -> tuple[Envelope, bytes]:
+        envelope, content = super().taken()
+        self.recipients += envelope.forward_paths
+        return replace(envelope, forward_paths=tuple(dict.fromkeys(self.recipients))), content
+
+
+class TakesNobodyForTheSender(OurServer):
+    def taken(self) -> tuple[Envelope, bytes]:
+        envelope, content = super().taken()
+        return replace(envelope, reverse_path=NULL_REVERSE_PATH), content
+
+
+class LeavesDotsAsTheyCome(OurServer):
+    def taken(self) -> tuple[Envelope, bytes]:
+        envelope, content = super().taken()
+        return envelope, (b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:]
+
+
+class TakesEachChunkForAMessage(Notes):
+    def taken(self) -> tuple[Envelope, bytes]:
+        envelope, content = super().taken()
+        chunk = self.said.rpartition(b" LAST\r\n")[2]
+        return envelope, chunk if content.endswith(chunk) else content
+
+
+class RefusesTheSecondChunk(OurServer):
+    def receive(self) -> bytes:
+        octets = super().receive()
+        second = self.engine.state is State.BDAT and octets.startswith(b"250 ")
+        return b"503 No\r\n" if second else octets
+
+
 @pytest.mark.parametrize(
     ("machine", "error", "what"),
     [
+        (
+            NeverForgetsRecipients,
+            SessionError,
+            r"^the server has taken the forward-paths .* in place",
+        ),
+        (TakesNobodyForTheSender, SessionError, "^the server has taken the reverse-path .* in pl"),
+        (LeavesDotsAsTheyCome, SessionError, r"^the server has taken the content b.*\.\..* in pl"),
+        (TakesEachChunkForAMessage, SessionError, r"^the server has taken the content b.*"),
+        (RefusesTheSecondChunk, SessionError, "^(BDAT|NOOP|RSET).* is legal in this state, and "),
         (SaysTwoThings, (RemoteProtocolError, SessionError), "in answer to nothing|more than one"),
         (AcceptsAnything, SessionError, "^(MAIL|RCPT|DATA).* was answered by 250 2.5.1 Bad"),
         (SaysTwoThingsOutOfOrder, SessionError, "one command, and more than one reply"),
         (RefusesWhatIsLegal, SessionError, "^VRFY someone is legal in this state, and answered by"),
         (HangsUp, SessionError, r"hung up in the state .*, and did not answer VRFY someone\n"),
         (BreaksOff, SessionError, r"hung up in the state .*, and did not answer VRFY someone\n"),
-        (HangsUpInAFlight, SessionError, r"did not answer RCPT TO:<.*>, RCPT TO:<.*>\n"),
+        (HangsUpInAFlight, SessionError, r"did not answer RCPT TO:<.*>, (RCPT TO:<.*>|RSET)\n"),
         (
             HangsUpAtOnce,
             SessionError,

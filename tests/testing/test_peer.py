@@ -21,6 +21,7 @@ from smtp_proto.flow import (
 )
 from smtp_proto.testing import (
     ADDRESS,
+    Clock,
     Cut,
     Fault,
     ScriptedPeer,
@@ -177,6 +178,21 @@ def test_who_waits_out_of_turn_is_told() -> None:
         peer.finish()
 
 
+@pytest.mark.parametrize(
+    ("reply", "hint"), [("421 Bye", " (<421> is said at any time)"), ("250 Ok", "")]
+)
+def test_who_writes_421_as_a_line_in_mid_content_is_told_of_the_mark(reply: str, hint: str) -> None:
+    peer = ScriptedPeer(f"C: DATA\nC: x\nS: {reply}")
+    with pytest.raises(TranscriptError) as caught:
+        peer.write(b"DATA\r\nx\r\n\r\n.\r\n")
+    assert str(caught.value).startswith(f"the client says b'' out of turn{hint}, in line 3 of")
+
+
+def test_a_server_is_told_nothing_of_the_mark() -> None:
+    with pytest.raises(TranscriptError, match="says b'250' out of turn, in line 2"):
+        ScriptedPeer("S: 220\nC: 421", plays=Side.CLIENT).write(b"220\r\n250\r\n")
+
+
 def test_who_waits_with_nothing_said_is_told() -> None:
     peer = ScriptedPeer("S: 220 hi\nC: EHLO *\nS: 250 x")
     peer.read()
@@ -240,6 +256,8 @@ def test_faults_everywhere_tells_at_once_what_is_no_such_thing() -> None:
         everywhere("S: 1", plays="C")
     with pytest.raises(ValueError, match="^line 1 of the transcript is '<foo>'"):
         everywhere("<foo>")
+    with pytest.raises(ValueError, match="^delay is a number from 0 up, not -1$"):
+        everywhere("S: 1", delay=-1)
 
 
 def test_the_server_is_named_where_the_client_is_played() -> None:
@@ -440,6 +458,15 @@ def test_what_is_said_behind_a_fault_is_heard_where_anybody_listens(fault: Fault
     assert peer.heard == b"NOOP\r\n" * (1 if deaf else 2)
 
 
+@pytest.mark.parametrize("fault", Fault)
+def test_what_came_in_the_same_write_is_behind_the_fault_too(fault: Fault) -> None:
+    deaf = fault in (Fault.RESET, Fault.STALL)
+    peer = ScriptedPeer(f"C: DATA\nC: x\n<{fault.value}>\nC*: .\nS: 250 Ok")
+    peer.write(b"DATA\r\nx\r\ny\r\n.\r\n")
+    assert peer.heard == b"DATA\r\nx\r\n" + (b"" if deaf else b"y\r\n.\r\n")
+    peer.finish()
+
+
 def test_no_message_is_said_unheard() -> None:
     """A client that says it all, whatever comes, cannot claim that nothing was delivered."""
     unheard = [Fault.RESET, Fault.STALL]
@@ -484,6 +511,22 @@ def test_every_fault_at_every_point() -> None:
         + len([line for line in DELIVERY.splitlines() if line.startswith("S: ")])
         + 1
     )
+
+
+def test_faults_are_those_of_a_peer_with_these_cuts_delays_and_clock() -> None:
+    clock = Clock(1.0)
+    peers = list(
+        faults_everywhere("S: 1", faults=[Fault.DROP], clock=clock, cut=octet_by_octet, delay=2.0)
+    )
+    assert [peer.arrives for peer in peers] == [1.0, 3.0, 3.0, 3.0]
+    clock.reach(7.0)
+    assert [peers[2].read(), peers[2].read(), peers[2].read()] == [b"1", b"\r", b""]
+
+
+def test_each_of_the_peers_has_a_clock_of_its_own() -> None:
+    first, second = faults_everywhere("S:", faults=[Fault.CLOSING])
+    first.clock.advance(1.0)
+    assert second.clock.now == 0.0
 
 
 def test_every_fault_of_a_client() -> None:

@@ -222,3 +222,19 @@ def test_what_is_hostile_is_drawn(octets: bytes) -> None:
 
 def test_what_is_spoilt_was_legal_before() -> None:
     drawn(strategies.hostile_bytes(), lambda found: found.startswith(b"EHLO") and b"\0" in found)
+
+
+# --- What hypothesis shows -------------------------------------------------------------------
+
+
+def test_a_failure_shows_the_pieces_themselves() -> None:
+    @settings(database=None)
+    @given(st.data())
+    def fails(data: st.DataObject) -> None:
+        data.draw(strategies.splits(b"x" * 50), label="octets")
+        raise AssertionError
+
+    with pytest.raises(AssertionError) as caught:
+        fails()
+    [shown] = [note for note in caught.value.__notes__ if note.startswith("Draw 1 (octets): ")]
+    assert str([b"x" * 50]) in shown

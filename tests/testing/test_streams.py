@@ -17,7 +17,7 @@ import smtp_adapters.socket
 import smtp_adapters.trio
 from smtp_adapters.testing import asyncio_streams
 from smtp_adapters.testing.trio_stream import TrioStream
-from smtp_proto.flow import Security, SMTPError, SMTPTimeout, Timeouts
+from smtp_proto.flow import DeliveryInDoubt, Security, SMTPError, SMTPTimeout, Timeouts
 from smtp_proto.testing import (
     Clock,
     Fault,
@@ -105,6 +105,20 @@ def test_faults_end_in_success_or_in_an_error_of_ours(deliver: Deliver) -> None:
             results[fault] += 1
     assert results[Fault.SPLIT] == 0
     assert all(count for fault, count in results.items() if fault is not Fault.SPLIT)
+
+
+@WORLDS
+@pytest.mark.parametrize("fault", [Fault.DROP, Fault.RESET, Fault.GARBAGE])
+def test_a_client_is_never_wrong_about_a_message(deliver: Deliver, fault: Fault) -> None:
+    for peer in faults_everywhere(DELIVERY, faults=[fault]):
+        try:
+            deliver(peer)
+            delivered = True
+        except DeliveryInDoubt:
+            continue  # it says that it cannot know
+        except SMTPError:
+            delivered = False
+        assert (b"\r\n.\r\n" in peer.heard) is delivered, peer
 
 
 @WORLDS

@@ -24,6 +24,9 @@ def test_a_transport_as_the_docs_tell_passes() -> None:
 # --- Wrong -----------------------------------------------------------------------------------
 
 WRONG: list[tuple[type[Transport], str, str]] = [
+    (transports.LosesWhatIsUnderWay, "close", "of 300000 octets"),
+    (transports.KeepsTheLastOctet, "close", "the far end got 299999 of 300000 octets"),
+    (transports.LeavesItOpen, "close", "the stream was left open"),
     (transports.IgnoresTheEnd, "end", "Receive came to no end"),
     (transports.WritesOnce, "large write", "the far end did not get all of it"),
     (
@@ -66,6 +69,13 @@ def test_what_is_wrong_is_named(kind: type[Transport], name: str, seen: str) -> 
     [finding] = report.findings
     assert (finding.case, finding.rule) == (name, case.rule)
     assert seen in finding.seen
+
+
+def test_who_leaves_streams_open_is_told_once() -> None:
+    transport = transports.LeavesItOpen()
+    report = check_transport(transport, cancel=transport, patience=1.0)
+    transport.close()
+    assert report.findings == (Finding("close", CASES[0].rule, "the stream was left open"),)
 
 
 class ForgetsToClose(Transport):
@@ -142,6 +152,18 @@ def told(name: str, *answers: bytes | Exception) -> str:
             case _:
                 assert isinstance(action, Send)
     return action.result
+
+
+def test_a_deadline_that_strikes_at_a_send_is_said_like_any_other() -> None:
+    [case] = [case for case in CASES if case.name == "deadline of the next wait"]
+    flow = case.flow("127.0.0.1", 25)
+    flow.next_action()
+    flow.connected(None)
+    flow.next_action()
+    flow.receive_data(b".")
+    assert isinstance(flow.next_action(), Send)
+    flow.timed_out(whole=False)
+    assert flow.next_action() == Done("the flow was told that its time was up", close=True)
 
 
 @pytest.mark.parametrize(

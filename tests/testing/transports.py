@@ -6,6 +6,7 @@ Know sockets and deadlines. Must not know how they are found out.
 from __future__ import annotations
 
 import socket
+import struct
 from math import inf
 from time import monotonic
 
@@ -127,6 +128,32 @@ class GivesUpItself(Transport):
 class LeavesItOpen(Transport):
     def finish(self) -> None:
         pass
+
+
+class LosesWhatIsUnderWay(Transport):
+    def close(self) -> None:
+        for each in self.open:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        super().close()
+
+
+class KeepsTheLastOctet(Transport):
+    """It is sent together with what comes next, or when an answer is awaited."""
+
+    kept = b""
+
+    def send(self, data: bytes, seconds: float | None) -> None:
+        data, self.kept = self.kept + data[:-1], data[-1:]
+        super().send(data, seconds)
+
+    def receive(self, timer: Timer) -> bytes:
+        kept, self.kept = self.kept, b""
+        super().send(kept, self.seconds(timer))
+        return super().receive(timer)
+
+    def close(self) -> None:
+        self.kept = b""
+        super().close()
 
 
 class SaysMore(Transport):

@@ -64,7 +64,9 @@ class _Transport(asyncio.Transport):
         try:
             octets = self._stream.read()
         except OSError as error:
-            self._lose(error)
+            self._ended = True
+            # On a later turn, as a kernel's: a write whose octets were taken has succeeded.
+            self._loop.call_soon(self._lose, error)
             return
         if octets:
             self._protocol.data_received(octets)
@@ -73,8 +75,9 @@ class _Transport(asyncio.Transport):
             self._protocol.eof_received()
 
     def _lose(self, error: OSError | None) -> None:
-        self._ended = self._closing = True
-        self._loop.call_soon(self._protocol.connection_lost, error)
+        if not self._closing:
+            self._ended = self._closing = True
+            self._loop.call_soon(self._protocol.connection_lost, error)
 
     def write(self, data: Octets) -> None:
         """Write all of `data`."""

@@ -150,10 +150,11 @@ def hostile_bytes() -> st.SearchStrategy[bytes]:
 # --- Cuts ------------------------------------------------------------------------------------
 
 
-def splits(octets: bytes) -> st.SearchStrategy[list[bytes]]:
+@st.composite
+def splits(draw: st.DrawFn, octets: bytes) -> list[bytes]:
     """Ways to cut these octets into pieces, none of which is empty."""
-    places = st.lists(st.integers(1, max(1, len(octets) - 1)), max_size=8)
-    return places.map(lambda drawn: [*filter(None, cut_at(*set(drawn))(octets))])
+    places = draw(st.lists(st.integers(1, max(1, len(octets) - 1)), max_size=8))
+    return [*filter(None, cut_at(*set(places))(octets))]
 
 
 def cuts() -> st.SearchStrategy[Cut]:

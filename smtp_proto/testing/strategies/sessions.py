@@ -33,6 +33,7 @@ from smtp_proto.engine import (
     move_of,
 )
 from smtp_proto.engine.trace import Speaker, command_line
+from smtp_proto.flow.envelope import Envelope
 from smtp_proto.testing.strategies.octets import splits
 from smtp_proto.testing.strategies.values import (
     commands,
@@ -44,10 +45,12 @@ from smtp_proto.testing.strategies.values import (
 from smtp_proto.wire import (
     NULL_REVERSE_PATH,
     POSTMASTER,
+    Bdat,
     Command,
     Data,
     Ehlo,
     Expn,
+    ForwardPath,
     Helo,
     Help,
     Lhlo,
@@ -59,6 +62,7 @@ from smtp_proto.wire import (
     ReceiveBuffer,
     Reply,
     ReplyReader,
+    ReversePath,
     Rset,
     Vrfy,
     escaped,
@@ -130,7 +134,8 @@ class ClientMachine(_Machine):
 
     It says what is legal, in pieces, alone or pipelined; and what is out of order, which a server
     has to refuse and otherwise ignore. Each command must get one reply, and lead where that reply
-    says: what is legal there must not be refused as out of order.
+    says: what is legal there must not be refused as out of order. What the server makes of a
+    message is looked at where `taken` tells that.
     """
 
     def __init__(self) -> None:
@@ -140,7 +145,17 @@ class ClientMachine(_Machine):
     def _begin(self) -> None:
         self.connect()
         self.engine = ClientConnection(protocol=self.protocol)
+        self._reverse_path: ReversePath = NULL_REVERSE_PATH
+        self._forward_paths: list[ForwardPath] = []  # those that were accepted
+        self._content = b""
         self._hear(["the connection"])
+
+    def taken(self) -> tuple[Envelope, bytes] | None:
+        """Return the message that the server has taken last; None, as here: nobody can tell.
+
+        Override it, and the message is compared with what was said, whenever one was accepted.
+        """
+        return None
 
     # --- What is said ------------------------------------------------------------------------
 
@@ -161,15 +176,40 @@ class ClientMachine(_Machine):
         kinds = [Mail, *[Rcpt] * recipients, *[Rset] * reset]
         self._ask(data, [data.draw(_command(kind), label="command") for kind in kinds])
 
-    @precondition(lambda self: self.engine.can_send(Data()))
+    @precondition(lambda self: self._may_deliver(Data()))
     @rule(data=st.data(), octets=content())
     def deliver(self, data: st.DataObject, octets: bytes) -> None:
         """DATA, and the content if the server wants it."""
+        if not self._address(data, Data()):
+            return
         self._ask(data, [Data()])
         if self.engine.state is State.DATA:
             encoded = self.engine.send_content(octets) + self.engine.end_content()
             self._send_in_pieces(data, encoded)
-            self._hear(["the content"] * self.engine.outstanding)
+            self._content = octets
+            self._check_taken(self._hear(["the content"] * self.engine.outstanding))
+
+    @precondition(lambda self: self.engine.capabilities.chunking)
+    @precondition(lambda self: self._may_deliver(_CHUNK))
+    @rule(data=st.data(), octets=content(), last=st.booleans())
+    def deliver_in_chunks(self, data: st.DataObject, octets: bytes, last: bool) -> None:
+        """BDAT, with all of the content or with some of it. RFC 3030 2"""
+        if not self._address(data, _CHUNK):
+            return
+        chunks = data.draw(splits(octets), label="chunks") or [b""]
+        for number, chunk in enumerate(chunks, 1):
+            ends = last and number == len(chunks)
+            self._content += chunk
+            self._send_in_pieces(data, self.engine.send_chunk(chunk, ends))
+            answers = self._hear(["BDAT"] * self.engine.outstanding)
+            for answer in answers:
+                self._require_no_503("BDAT", answer.reply)
+            if not all(answer.reply.positive for answer in answers):
+                # Before that nobody knows the state.  RFC 3030 2
+                self._ask(data, [Rset()] * self.engine.can_send(Rset()))
+                return
+            if ends:
+                self._check_taken(answers)
 
     @precondition(lambda self: self._may_command())
     @rule(data=st.data())
@@ -214,21 +254,27 @@ class ClientMachine(_Machine):
     def _may_command(self) -> bool:
         return self.engine.can_send(Noop())
 
+    def _may_deliver(self, command: Command) -> bool:
+        return self.engine.can_send(command) or self.engine.can_send(Mail(NULL_REVERSE_PATH))
+
+    def _address(self, data: st.DataObject, command: Command) -> bool:
+        """Say for whom a message is, unless that is said; return whether it may come now."""
+        for kind in (Mail, Rcpt):
+            if self.engine.can_send(_EXAMPLES[kind]) and not self.engine.can_send(command):
+                self._ask(data, [data.draw(_command(kind), label="command")])
+        return self.engine.can_send(command)
+
     def _out_of_order(self, kind: type[Command]) -> bool:
         state = self.engine.state
-        # Some servers take the content for nobody, to drop it.  RFC 2920 3.1
-        hasty = state is State.MAIL and kind is Data
-        return not hasty and not legal(state, move_of(_EXAMPLES[kind]))
+        return (state, kind) not in _IN_DOUBT and not legal(state, move_of(_EXAMPLES[kind]))
 
     def _ask(self, data: st.DataObject, asked: list[Command]) -> None:
         octets = b"".join(map(self.engine.send, asked))
         self._send_in_pieces(data, octets)
         lines = [command_line(command) for command in asked]
         for line, event in zip(lines, self._hear(lines), strict=False):  # 421 may end it
-            _require(
-                event.reply.code != 503 or len(asked) > 1,
-                f"{line} is legal in this state, and answered by {event.reply}",
-            )
+            if len(asked) == 1:
+                self._require_no_503(line, event.reply)
 
     def _hear(self, asked: Sequence[str]) -> list[ReplyReceived]:
         """Hear a reply to each and no more, unless the last one ends the session."""
@@ -237,11 +283,38 @@ class ClientMachine(_Machine):
             event = self.engine.next_event()
             if isinstance(event, ReplyReceived):
                 heard.append(event)
+                self._take_note(event)
             else:
                 self.engine.receive_data(self._receive_some(asked[len(heard) :]))
         if not self.engine.finished:
             self.engine.next_event()  # raises if there is more: nothing has asked for it
         return heard
+
+    def _take_note(self, answer: ReplyReceived) -> None:
+        """Keep what the server has agreed to."""
+        match answer.command:
+            case Mail(reverse_path) if answer.reply.positive:
+                self._reverse_path, self._forward_paths, self._content = reverse_path, [], b""
+            case Rcpt(forward_path) if answer.reply.positive:
+                self._forward_paths.append(forward_path)
+            case _:
+                pass
+
+    def _check_taken(self, answers: Sequence[ReplyReceived]) -> None:
+        """Compare the message that the server has accepted, for all, with what was said."""
+        if not all(answer.reply.positive for answer in answers) or (taken := self.taken()) is None:
+            return
+        envelope, octets = taken
+        for name, its, ours in (
+            ("reverse-path", envelope.reverse_path, self._reverse_path),
+            ("forward-paths", envelope.forward_paths, tuple(dict.fromkeys(self._forward_paths))),
+            ("content", octets, self._content),
+        ):
+            _require(its == ours, f"the server has taken the {name} {its!r} in place of {ours!r}")
+
+    @staticmethod
+    def _require_no_503(asked: str, reply: Reply) -> None:
+        _require(reply.code != 503, f"{asked} is legal in this state, and answered by {reply}")
 
     def _hear_one(self, asked: str, *, last: bool = False) -> Reply:
         """Hear one reply and no more. The engine hears of it only if it is the `last`, or 421."""
@@ -288,6 +361,11 @@ _EXAMPLES: Mapping[type[Command], Command] = {
 # Some more often than others, so that most sessions come to content.
 _KINDS = (*(kind for kind in _EXAMPLES if kind is not Data), *[Ehlo, Lhlo, Mail, Rcpt] * 4)
 _IN_ORDER = (Mail, Rcpt, Data)
+_CHUNK: Command = Bdat(0, last=True)
+_IN_DOUBT = {
+    (State.MAIL, Data),  # some servers take the content for nobody, to drop it.  RFC 2920 3.1
+    (State.BDAT, Data),  # nobody knows the state behind it.  RFC 3030 2
+}
 
 
 def _command(kind: type[Command]) -> st.SearchStrategy[Command]:
