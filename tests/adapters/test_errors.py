@@ -499,19 +499,24 @@ async def test_an_error_on_its_way_is_not_hidden_by_what_comes_behind_it(connect
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["block", "total"])
+@pytest.mark.parametrize("first", [b"", LARGE[:70_000]], ids=["none", "some"])
 async def test_content_that_does_not_come_in_time(
-    world: World, connect: Connect, whole: bool
+    world: World, connect: Connect, whole: bool, first: bytes
 ) -> None:
     async def awaited() -> AsyncIterator[bytes]:
+        yield first
         await world.forever()
-        yield SMALL
 
     def blocking() -> Iterator[bytes]:
+        yield first
         threading.Event().wait(2 * SHORT)
         yield SMALL
 
     def script(peer: Conversation) -> None:
-        take_envelope(peer)
+        if first:
+            take_envelope(peer)
+        else:  # nobody knows yet what it needs
+            greet(peer)
         peer.hear_all()
 
     timeouts = Timeouts(total=SHORT) if whole else Timeouts(block=SHORT)

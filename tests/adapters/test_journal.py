@@ -527,56 +527,53 @@ MAIL = "C: ...\nS: 250 sender ok\n"
 GO_AHEAD = "C: DATA\nS: 354 go on\nC: ...\nC: ...\nC: .\n"
 
 
-def send(script: str, notes: Events, size: int | None = None) -> SMTPError | None:
+def send(script: str, notes: Events, size: int) -> SMTPError | None:
     server = Transcript(HELLO + script)
     session = play(OpenSession(in_memory(), notes), server)
     notes.events.clear()
-    content = b"x: y\r\n\r\n"
+    content = b"x: y\r\n\r\n".ljust(size - 2, b"x") + b"\r\n" * (size > 0)
     envelope = Envelope.of("ann@example.org", ["bob@example.net", "carol@example.net"])
     try:
-        if size is None:
-            play(SendMail(session, envelope, content), server)
-        else:
-            play(SendMail(session, envelope, None, size=size), server)
+        play(SendMail(session, envelope, content), server)
     except SMTPError as error:
         return error
     return None
 
 
-OUTCOMES: list[tuple[str, int | None, type[SMTPError] | None, str]] = [
+OUTCOMES: list[tuple[str, int, type[SMTPError] | None, str]] = [
     (
         f"{MAIL}C: ...\nS: 250 ok\nC: ...\nS: 250 ok\n{GO_AHEAD}S: 250 queued\n",
-        None,
+        0,
         None,
         "accepted for 2 recipient(s): 250 queued",
     ),
     (
         f"{MAIL}C: ...\nS: 250 ok\nC: ...\nS: 550 no\n{GO_AHEAD}S: 250 queued\n",
-        None,
+        0,
         None,
         "accepted for 1 recipient(s), refused for 1: 250 queued",
     ),
-    ("C: ...\nS: 550 not you\n", None, ReplyError, "refused: MAIL was refused"),
+    ("C: ...\nS: 550 not you\n", 0, ReplyError, "refused: MAIL was refused"),
     (
         f"{MAIL}C: ...\nS: 550 no\nC: ...\nS: 550 nor that\nC: RSET\nS: 250 ok\n",
-        None,
+        0,
         SMTPError,
         "refused: no recipient was accepted",
     ),
     (
         f"{MAIL}C: ...\nS: 250 ok\nC: ...\nS: 250 ok\n{GO_AHEAD}S:EOF\n",
-        None,
+        0,
         DeliveryInDoubt,
         "in doubt: the content was sent whole",
     ),
-    (f"{MAIL}S:EOF\n", None, SMTPError, "not sent: the connection was lost"),
+    (f"{MAIL}S:EOF\n", 0, SMTPError, "not sent: the connection was lost"),
     ("", 1_000, MessageTooLarge, "not sent: the message has 1000 octets"),
 ]
 
 
 @pytest.mark.parametrize(("script", "size", "error", "told"), OUTCOMES, ids=lambda _: "")
 def test_what_becomes_of_a_message_is_told(
-    script: str, size: int | None, error: type[SMTPError] | None, told: str
+    script: str, size: int, error: type[SMTPError] | None, told: str
 ) -> None:
     notes = Events()
     raised = send(script, notes, size)

@@ -226,9 +226,7 @@ def test_a_handler_that_fails_anywhere_accepts_nothing_by_that(kit: Kit, error: 
     kit.run(main)
 
 
-@pytest.mark.parametrize(
-    "make", [KeyboardInterrupt, asyncio.CancelledError, Whim], ids=lambda make: make.__name__
-)
+@pytest.mark.parametrize("make", [KeyboardInterrupt, Whim], ids=lambda make: make.__name__)
 def test_what_is_no_exception_comes_out_of_a_handler_as_it_is(
     kit: Kit, make: type[BaseException]
 ) -> None:

@@ -93,7 +93,7 @@ def say_hello(machine: ClientMachine) -> None:
     machine.engine.next_event()
 
 
-@settings(max_examples=20)
+@SETTINGS
 @given(st.data())
 def test_behind_a_chunk_that_is_refused_there_is_nothing_but_reset(data: st.DataObject) -> None:
     machine = TakesLittle()
@@ -102,7 +102,7 @@ def test_behind_a_chunk_that_is_refused_there_is_nothing_but_reset(data: st.Data
     assert machine.said.endswith(b"RSET\r\n")
 
 
-@settings(max_examples=20)
+@SETTINGS
 @given(st.data())
 def test_without_a_sender_there_is_no_message(data: st.DataObject) -> None:
     machine = TakesNothing()
@@ -112,7 +112,7 @@ def test_without_a_sender_there_is_no_message(data: st.DataObject) -> None:
     assert machine.said.count(b"\r\n") == len(["EHLO", "MAIL", "MAIL"])
 
 
-@settings(max_examples=20)
+@SETTINGS
 @given(st.data())
 def test_data_behind_a_chunk_is_not_said_for_nobody_knows_what_it_does(data: st.DataObject) -> None:
     machine = ForgetsChunksBehindData()
