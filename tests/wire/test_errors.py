@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtp_proto.wire.errors import LimitExceeded, WireError, escaped, kind_of, shown
+from smtp_proto.wire.errors import (
+    LimitExceeded,
+    WireError,
+    check_flag,
+    escaped,
+    kind_of,
+    shown,
+)
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 
@@ -58,6 +65,14 @@ def test_no_error_prints_a_control_character(what: str, why: str) -> None:
 def test_escaped_keeps_what_is_printable_only(text: str, visible: str) -> None:
     assert escaped(text) == visible
     assert shown(text) == visible
+
+
+@pytest.mark.parametrize("value", ["no", "", 0, 1, None])
+def test_nothing_but_true_and_false_is_a_flag(value: object) -> None:
+    check_flag("allowed", True)
+    check_flag("allowed", False)
+    with pytest.raises(TypeError, match="^allowed is True or False, not "):
+        check_flag("allowed", value)
 
 
 @pytest.mark.parametrize(
