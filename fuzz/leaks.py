@@ -48,8 +48,8 @@ def assert_hidden(errors: Iterable[object], heard: bytes) -> None:
 
 
 def _without_escapes(text: bytes) -> bytes:
-    r"""Each escape is what it stands for: no letter, or a blank. "\x9cGF" has no "c" in it."""
-    return _ESCAPE.sub(lambda escape: b" " if escape[1] else b"\xff", text)
+    r"""Each escape is no letter, or the end of a word. "\x9cGF" has no "c" in it."""
+    return _ESCAPE.sub(lambda escape: b"\n" if escape[1] else b"\xff", text)
 
 
 def with_causes(error: BaseException) -> Iterator[BaseException]:
