@@ -48,6 +48,7 @@ class Inbox(Handler):
 class OurServer(ClientMachine):
     handler = Inbox
     limits = Limits()
+    mechanisms: tuple[str, ...] = ()
 
     def connect(self) -> None:
         settings = ServeSettings(
@@ -55,6 +56,8 @@ class OurServer(ClientMachine):
             nonce=lambda: b"sixteen octets..",
             protocol=self.protocol,
             limits=self.limits,
+            mechanisms=self.mechanisms,
+            allow_cleartext_auth=True,
         )
         self.inbox = self.handler()
         self.stream = FlowPeer(Serve(self.inbox, settings, ADDRESS), Clock())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -11,8 +12,19 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from smtp_proto.engine import Protocol, RemoteProtocolError, State
 from smtp_proto.flow import Envelope, ServerSession
+from smtp_proto.sasl import Credentials
 from smtp_proto.testing.strategies import ClientMachine, ServerMachine, SessionError
-from smtp_proto.wire import NULL_REVERSE_PATH, Ehlo, ForwardPath, Limits, Mail, Reply
+from smtp_proto.wire import (
+    NO_MAIL_PARAMETERS,
+    NO_RCPT_PARAMETERS,
+    NULL_REVERSE_PATH,
+    Ehlo,
+    ForwardPath,
+    Limits,
+    Mail,
+    Rcpt,
+    Reply,
+)
 from tests.testing.machines import Aiosmtpd, Inbox, OurClient, OurServer, Smtplib
 
 SETTINGS = settings(
@@ -50,6 +62,11 @@ class TakesLittle(Notes):
     limits = Limits(message_size=5)
 
 
+class DoesNotSayHowLittle(TakesLittle):
+    def receive(self) -> bytes:
+        return super().receive().replace(b"250-SIZE 5\r\n", b"")
+
+
 class Unwelcoming(Inbox):
     def on_mail(self, session: ServerSession, mail: Mail) -> Reply:
         return Reply.build(450, "Later")
@@ -59,6 +76,36 @@ class TakesNothing(Notes):
     handler = Unwelcoming
 
 
+class Doorkeeper(Inbox):
+    def on_auth(self, session: ServerSession, credentials: Credentials) -> bool:
+        return credentials.password == "secret"
+
+
+class LetsIn(OurServer):
+    """Who knows the password."""
+
+    handler = Doorkeeper
+    mechanisms = ("PLAIN",)
+    credentials = ("somebody", "secret")
+
+
+class AsksNobody(Inbox):
+    def on_rcpt(self, session: ServerSession, rcpt: Rcpt) -> Reply:
+        return Reply.build(550, "No such user")
+
+
+class TakesContentForNobody(Notes):
+    """As it may: a dot alone has to follow. RFC 2920 3.1"""
+
+    handler = AsksNobody
+
+    def receive(self) -> bytes:
+        octets = super().receive()
+        before, refusal, text = octets.rpartition(b"503 5.5.1 ")
+        in_flight = self.engine.outstanding > 1 and self.said.endswith(b"DATA\r\n")
+        return before + (b"354 " if in_flight and refusal else refusal) + text
+
+
 @pytest.mark.parametrize(
     "machine",
     [
@@ -66,6 +113,8 @@ class TakesNothing(Notes):
         OurLMTPServer,
         TakesLittle,
         TakesNothing,
+        LetsIn,
+        TakesContentForNobody,
         OurClient,
         OurLMTPClient,
         Aiosmtpd,
@@ -96,7 +145,7 @@ def say_hello(machine: ClientMachine) -> None:
 @SETTINGS
 @given(st.data())
 def test_behind_a_chunk_that_is_refused_there_is_nothing_but_reset(data: st.DataObject) -> None:
-    machine = TakesLittle()
+    machine = DoesNotSayHowLittle()
     say_hello(machine)
     machine.deliver_in_chunks(data=data, octets=b"too much\r\n", last=True)
     assert machine.said.endswith(b"RSET\r\n")
@@ -279,6 +328,16 @@ class LeavesDotsAsTheyCome(OurServer):
         return envelope, (b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:]
 
 
+class LetsEverybodyIn(LetsIn):
+    def receive(self) -> bytes:
+        return super().receive().replace(b"535 5.7.8 ", b"235 2.7.0 ")
+
+
+class LetsNobodyIn(LetsIn):
+    def receive(self) -> bytes:
+        return super().receive().replace(b"235 2.7.0 ", b"535 5.7.8 ")
+
+
 class TakesEachChunkForAMessage(Notes):
     def taken(self) -> tuple[Envelope, bytes]:
         envelope, content = super().taken()
@@ -304,6 +363,8 @@ class RefusesTheSecondChunk(OurServer):
         (TakesNobodyForTheSender, SessionError, "^the server has taken the reverse-path .* in pl"),
         (LeavesDotsAsTheyCome, SessionError, r"^the server has taken the content b.*\.\..* in pl"),
         (TakesEachChunkForAMessage, SessionError, r"^the server has taken the content b.*"),
+        (LetsEverybodyIn, SessionError, "^the wrong password is answered by 235 2.7.0 "),
+        (LetsNobodyIn, SessionError, "^the right password is answered by 535 5.7.8 "),
         (RefusesTheSecondChunk, SessionError, "^(BDAT|NOOP|RSET).* is legal in this state, and "),
         (SaysTwoThings, (RemoteProtocolError, SessionError), "in answer to nothing|more than one"),
         (AcceptsAnything, SessionError, "^(MAIL|RCPT|DATA).* was answered by 250 2.5.1 Bad"),
@@ -311,7 +372,11 @@ class RefusesTheSecondChunk(OurServer):
         (RefusesWhatIsLegal, SessionError, "^VRFY someone is legal in this state, and answered by"),
         (HangsUp, SessionError, r"hung up in the state .*, and did not answer VRFY someone\n"),
         (BreaksOff, SessionError, r"hung up in the state .*, and did not answer VRFY someone\n"),
-        (HangsUpInAFlight, SessionError, r"did not answer RCPT TO:<.*>, (RCPT TO:<.*>|RSET)\n"),
+        (
+            HangsUpInAFlight,
+            SessionError,
+            r"did not answer RCPT TO:<.*, (RCPT TO:<.*|RSET|DATA)\n",
+        ),
         (
             HangsUpAtOnce,
             SessionError,
@@ -327,6 +392,61 @@ def test_a_server_that_breaks_the_protocol_is_blamed(
 ) -> None:
     with pytest.raises(error, match=what):
         run_state_machine_as_test(machine, settings=FINDING)
+
+
+class CannotRead(OurServer):
+    """It breaks down at this, which the machine has to say some day."""
+
+    what = b""
+
+    def connect(self) -> None:
+        super().connect()
+        self.said = b""
+
+    def send(self, octets: bytes) -> None:
+        self.said += octets
+        if re.search(self.what, self.said):
+            raise NotImplementedError(self.what)
+        super().send(octets)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b" SIZE=",
+        b" BODY=8BITMIME",
+        b" SMTPUTF8",
+        b" RET=HDRS",
+        b" ENVID=",
+        b" NOTIFY=",
+        b" ORCPT=rfc822;",
+        rb"RCPT TO:<[^\r]*[\x80-\xff]",
+        rb"\r\n\.\r\n",
+        b" LAST\r\n",
+    ],
+)
+def test_what_a_server_has_to_understand_is_said(said: bytes) -> None:
+    class CannotReadThis(CannotRead):
+        what = said
+
+    with pytest.raises(NotImplementedError):
+        run_state_machine_as_test(CannotReadThis, settings=FINDING)
+
+
+class OffersNothing(OurServer):
+    def receive(self) -> bytes:
+        octets = super().receive()
+        return octets.splitlines(keepends=True)[-1] if octets.startswith(b"250-") else octets
+
+    def taken(self) -> tuple[Envelope, bytes]:
+        envelope, content = super().taken()
+        assert envelope.mail_parameters == NO_MAIL_PARAMETERS
+        assert set(envelope.rcpt_parameters.values()) <= {NO_RCPT_PARAMETERS}
+        return envelope, content
+
+
+def test_what_is_not_offered_is_not_said() -> None:
+    run_state_machine_as_test(OffersNothing, settings=SETTINGS)
 
 
 # --- Clients that are wrong ------------------------------------------------------------------

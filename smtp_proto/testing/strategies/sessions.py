@@ -39,13 +39,19 @@ from smtp_proto.testing.strategies.values import (
     commands,
     content,
     forward_paths,
+    mail_parameters,
+    rcpt_parameters,
     replies,
     reverse_paths,
 )
 from smtp_proto.wire import (
+    NO_RCPT_PARAMETERS,
     NULL_REVERSE_PATH,
     POSTMASTER,
+    Auth,
     Bdat,
+    Body,
+    Capabilities,
     Command,
     Data,
     Ehlo,
@@ -56,9 +62,11 @@ from smtp_proto.wire import (
     Lhlo,
     Limits,
     Mail,
+    MailParameters,
     Noop,
     Quit,
     Rcpt,
+    RcptParameters,
     ReceiveBuffer,
     Reply,
     ReplyReader,
@@ -132,11 +140,17 @@ class _Machine(RuleBasedStateMachine):
 class ClientMachine(_Machine):
     """A client, for a server that is under test.
 
-    It says what is legal, in pieces, alone or pipelined; and what is out of order, which a server
-    has to refuse and otherwise ignore. Each command must get one reply, and lead where that reply
-    says: what is legal there must not be refused as out of order. What the server makes of a
-    message is looked at where `taken` tells that.
+    It says what is legal, in pieces, alone or pipelined, with parameters of SIZE, 8BITMIME,
+    SMTPUTF8 and DSN where these are offered; and what is out of order, which a server has to refuse
+    and otherwise ignore. Each command must get one reply, and lead where that reply says: what is
+    legal there must not be refused as out of order. What the server makes of a message is looked at
+    where `taken` tells that. STARTTLS is not said.
+
+    `credentials`: a user name and a password that the server knows. With them the client also logs
+    in by PLAIN, where that is offered: wrongly, which must fail, and rightly, which must not.
     """
+
+    credentials: tuple[str, str] | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -148,12 +162,14 @@ class ClientMachine(_Machine):
         self._reverse_path: ReversePath = NULL_REVERSE_PATH
         self._forward_paths: list[ForwardPath] = []  # those that were accepted
         self._content = b""
+        self._utf8 = False  # whether the mail transaction has SMTPUTF8
         self._hear(["the connection"])
 
     def taken(self) -> tuple[Envelope, bytes] | None:
         """Return the message that the server has taken last; None, as here: nobody can tell.
 
-        Override it, and the message is compared with what was said, whenever one was accepted.
+        Override it, and the addresses and the content are compared with what was said, whenever a
+        message was accepted.
         """
         return None
 
@@ -164,17 +180,27 @@ class ClientMachine(_Machine):
     def say(self, data: st.DataObject) -> None:
         """A command that is legal now."""
         kinds = [kind for kind in _KINDS if self.engine.can_send(_EXAMPLES[kind])]
-        self._ask(data, [data.draw(_command(data.draw(st.sampled_from(kinds))), label="command")])
+        self._ask(data, [self._command(data, data.draw(st.sampled_from(kinds)))])
 
     @precondition(
         lambda self: self._may_command() and self.engine.can_send(Mail(NULL_REVERSE_PATH))
     )
     @precondition(lambda self: self.engine.capabilities.pipelining)
-    @rule(data=st.data(), recipients=st.integers(1, 3), reset=st.booleans())
-    def pipeline(self, data: st.DataObject, recipients: int, reset: bool) -> None:
+    @rule(
+        data=st.data(),
+        recipients=st.integers(1, 3),
+        then=st.sampled_from([None, Rset(), Data()]),
+        octets=content(),
+    )
+    def pipeline(
+        self, data: st.DataObject, recipients: int, then: Command | None, octets: bytes
+    ) -> None:
         """The beginning of a transaction, in one flight. RFC 2920 3.1"""
-        kinds = [Mail, *[Rcpt] * recipients, *[Rset] * reset]
-        self._ask(data, [data.draw(_command(kind), label="command") for kind in kinds])
+        mail = self._command(data, Mail)
+        utf8 = isinstance(mail, Mail) and mail.parameters.smtputf8
+        flight = [mail, *(self._command(data, Rcpt, utf8=utf8) for _ in range(recipients))]
+        self._ask(data, flight if then is None else [*flight, then])
+        self._send_content(data, octets)
 
     @precondition(lambda self: self._may_deliver(Data()))
     @rule(data=st.data(), octets=content())
@@ -183,11 +209,7 @@ class ClientMachine(_Machine):
         if not self._address(data, Data()):
             return
         self._ask(data, [Data()])
-        if self.engine.state is State.DATA:
-            encoded = self.engine.send_content(octets) + self.engine.end_content()
-            self._send_in_pieces(data, encoded)
-            self._content = octets
-            self._check_taken(self._hear(["the content"] * self.engine.outstanding))
+        self._send_content(data, octets)
 
     @precondition(lambda self: self.engine.capabilities.chunking)
     @precondition(lambda self: self._may_deliver(_CHUNK))
@@ -216,7 +238,7 @@ class ClientMachine(_Machine):
     def say_out_of_order(self, data: st.DataObject) -> None:
         """A command that is not legal now: it must be refused, and nothing else. RFC 5321 4.1.4"""
         kinds = [kind for kind in _IN_ORDER if self._out_of_order(kind)]
-        command = data.draw(_command(data.draw(st.sampled_from(kinds))), label="command")
+        command = self._command(data, data.draw(st.sampled_from(kinds)))
         self._send_in_pieces(data, command.encode())
         line = command_line(command)
         reply = self._hear_one(line)
@@ -224,6 +246,20 @@ class ClientMachine(_Machine):
             reply.transient or reply.permanent,
             f"{line} was answered by {reply} in the state {self.engine.state.name}",
         )
+
+    @precondition(lambda self: self.engine.can_send(_log_in(("", ""))))
+    @precondition(lambda self: self.credentials is not None)
+    @precondition(lambda self: "PLAIN" in self.engine.capabilities.auth)
+    @rule(data=st.data(), right=st.booleans())
+    def log_in(self, data: st.DataObject, right: bool) -> None:
+        """AUTH PLAIN: 235, or with a wrong password anything but that. RFC 4954 4, RFC 4616 2"""
+        user, password = self.credentials or ("", "")
+        auth = _log_in((user, password if right else password + "x"))
+        for answer in self._ask(data, [auth]):
+            _require(
+                answer.reply.positive is right or answer.reply.code == 421,
+                f"the {'right' if right else 'wrong'} password is answered by {answer.reply}",
+            )
 
     @precondition(lambda self: self._may_command())
     @rule(data=st.data(), length=st.integers(600, 20_000))
@@ -261,20 +297,38 @@ class ClientMachine(_Machine):
         """Say for whom a message is, unless that is said; return whether it may come now."""
         for kind in (Mail, Rcpt):
             if self.engine.can_send(_EXAMPLES[kind]) and not self.engine.can_send(command):
-                self._ask(data, [data.draw(_command(kind), label="command")])
+                self._ask(data, [self._command(data, kind)])
         return self.engine.can_send(command)
+
+    def _command(
+        self, data: st.DataObject, kind: type[Command], *, utf8: bool | None = None
+    ) -> Command:
+        utf8 = self._utf8 if utf8 is None else utf8
+        return data.draw(_command(kind, self.engine.capabilities, utf8), label="command")
+
+    def _send_content(self, data: st.DataObject, octets: bytes) -> None:
+        """Say the content, if the server wants it; a dot alone where it is for nobody."""
+        if self.engine.state is not State.DATA:
+            return
+        # RFC 2920 3.1
+        self._content = octets if self._forward_paths else b""
+        encoded = self.engine.send_content(octets) if self._forward_paths else b""
+        self._send_in_pieces(data, encoded + self.engine.end_content())
+        self._check_taken(self._hear(["the content"] * self.engine.outstanding))
 
     def _out_of_order(self, kind: type[Command]) -> bool:
         state = self.engine.state
         return (state, kind) not in _IN_DOUBT and not legal(state, move_of(_EXAMPLES[kind]))
 
-    def _ask(self, data: st.DataObject, asked: list[Command]) -> None:
+    def _ask(self, data: st.DataObject, asked: list[Command]) -> list[ReplyReceived]:
         octets = b"".join(map(self.engine.send, asked))
         self._send_in_pieces(data, octets)
         lines = [command_line(command) for command in asked]
-        for line, event in zip(lines, self._hear(lines), strict=False):  # 421 may end it
+        answers = self._hear(lines)
+        for line, answer in zip(lines, answers, strict=False):  # 421 may end it
             if len(asked) == 1:
-                self._require_no_503(line, event.reply)
+                self._require_no_503(line, answer.reply)
+        return answers
 
     def _hear(self, asked: Sequence[str]) -> list[ReplyReceived]:
         """Hear a reply to each and no more, unless the last one ends the session."""
@@ -293,8 +347,9 @@ class ClientMachine(_Machine):
     def _take_note(self, answer: ReplyReceived) -> None:
         """Keep what the server has agreed to."""
         match answer.command:
-            case Mail(reverse_path) if answer.reply.positive:
+            case Mail(reverse_path, parameters) if answer.reply.positive:
                 self._reverse_path, self._forward_paths, self._content = reverse_path, [], b""
+                self._utf8 = parameters.smtputf8
             case Rcpt(forward_path) if answer.reply.positive:
                 self._forward_paths.append(forward_path)
             case _:
@@ -368,15 +423,47 @@ _IN_DOUBT = {
 }
 
 
-def _command(kind: type[Command]) -> st.SearchStrategy[Command]:
-    """Return commands of a class that every server understands: without parameters, in ASCII."""
+def _log_in(credentials: tuple[str, str]) -> Auth:
+    return Auth("PLAIN", "\0".join(("", *credentials)).encode())  # RFC 4616 2
+
+
+def _command(kind: type[Command], offered: Capabilities, utf8: bool) -> st.SearchStrategy[Command]:
+    """Return commands of a class, as a server with these capabilities understands them.
+
+    `utf8`: whether SMTPUTF8 was said with MAIL.
+    """
     if kind is Mail:
-        return st.builds(Mail, reverse_paths(ascii_only=True))
+        return _mails(offered)
     if kind is Rcpt:
-        return st.builds(Rcpt, forward_paths(ascii_only=True))
+        parameters = _rcpt_parameters if "DSN" in offered else st.just(NO_RCPT_PARAMETERS)
+        return st.builds(Rcpt, forward_paths(ascii_only=not utf8), parameters)
     if kind in (Ehlo, Helo, Lhlo):
         return commands(kind)
     return st.just(_EXAMPLES[kind])
+
+
+@st.composite
+def _mails(draw: st.DrawFn, offered: Capabilities) -> Mail:
+    # BODY is not 7BIT, for content has other octets, and not BINARYMIME, which forbids DATA.
+    drawn = draw(mail_parameters())
+    parameters = MailParameters(
+        size=draw(st.none() | st.integers(0, 1_000)) if "SIZE" in offered else None,
+        body=Body.EIGHT_BIT_MIME if drawn.body and "8BITMIME" in offered else None,
+        smtputf8=drawn.smtputf8 and "SMTPUTF8" in offered,
+        ret=drawn.ret if "DSN" in offered else None,
+        envid=drawn.envid if "DSN" in offered else None,
+    )
+    return Mail(draw(reverse_paths(ascii_only=not parameters.smtputf8)), parameters)
+
+
+def _without_utf8(parameters: RcptParameters) -> RcptParameters:
+    """Return what any server with DSN understands."""
+    recipient = parameters.orcpt
+    plain = recipient is not None and recipient.address_type == "rfc822"
+    return RcptParameters(parameters.notify, recipient if plain else None)
+
+
+_rcpt_parameters = rcpt_parameters().map(_without_utf8)
 
 
 class ServerMachine(_Machine):
