@@ -120,8 +120,8 @@ class Serve(Flow[None]):
     def shut_down(self) -> None:
         """From now on say 421, in place of waiting for a command, and end. RFC 5321 3.8
 
-        All that has come is answered before, and content that is coming is received. A wait that
-        has begun is yours: where the flow `awaits_command`, call `failed(InterruptedError())`.
+        What it has been given is answered before, and content that is coming is received. A wait
+        that has begun is yours: where the flow `awaits_command`, call `failed(InterruptedError())`.
         """
         self._conversation.shutting_down = True
 

@@ -7,13 +7,21 @@ import asyncio
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from math import inf
 
 import pytest
 import trio
 
+from smtp_adapters.reach import TimeIsUp
+from smtp_adapters.socket import given as in_given
+from smtp_adapters.socket import stream as in_stream
+from smtp_adapters.socket.given import given_stream
 from smtp_adapters.tls import ClientTLS
 from smtp_proto.flow import (
+    Connect,
     ConnectError,
     ConnectionLost,
     Envelope,
@@ -22,6 +30,7 @@ from smtp_proto.flow import (
     Security,
     SMTPTimeout,
     Timeouts,
+    Timer,
 )
 from smtp_proto.wire.errors import kind_of
 from tests.adapters import peers
@@ -30,6 +39,7 @@ from tests.adapters.worlds import SOCKET, TRIO, Client, World, in_the_world_of
 
 ENVELOPE = Envelope.of("sender@example.org", ["one@example.org"])
 LARGE = b"Subject: large\r\n\r\n" + (b"x" * 70 + b"\r\n") * 70_000
+FLOOD = 4_000_000
 PATIENT = 20.0
 SHORT = 0.05
 
@@ -244,6 +254,48 @@ async def test_without_a_port_somebody_has_to_say_how_tls_begins(connect: Connec
         with pytest.raises(ValueError, match="say which security"):
             connect(connection, security=Security.AUTO)
         connect(connection, security=Security.AUTO, port=2525)
+
+
+async def test_a_wait_may_be_of_any_length(give: Give, connect: Connected) -> None:
+    with peers.server(take_message) as port:
+        async with connect(await give(port), timeouts=1e10) as client:
+            await client.send(ENVELOPE, LARGE)
+
+
+@in_the_world_of(SOCKET)
+@pytest.mark.parametrize("as_given", [socket.socket, NearlyASocket])
+async def test_the_longest_wait_is_followed_by_another(
+    as_given: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, far = (socket.socket(fileno=each.detach()) for each in socket.socketpair())
+    far.setblocking(False)
+    stream = given_stream(near if as_given is socket.socket else NearlyASocket(near))
+    looks = 0
+
+    def look() -> float:
+        """Tell the time; from the fourth time on the peer answers."""
+        nonlocal looks
+        looks += 1
+        if looks > 3:
+            with suppress(BlockingIOError):
+                while far.recv(FLOOD):
+                    pass
+            far.send(b"here")
+        return time.monotonic()
+
+    with far:
+        stream.connect(Connect("mx.example.org", 25, Timer(Phase.CONNECT, None)), inf)
+        for module in (in_given, in_stream):
+            monkeypatch.setattr(module, "LONGEST_WAIT", 0.001)
+        with pytest.raises(TimeIsUp):
+            stream.receive(time.monotonic() + SHORT)
+        monkeypatch.setattr(in_stream, "monotonic", look)
+        deadline = time.monotonic() + PATIENT
+        assert stream.receive(deadline) == b"here"
+        looks = 0
+        stream.send(b"x" * FLOOD, deadline)
+        assert looks > 3
+        stream.close()
 
 
 @in_the_world_of(SOCKET)

@@ -7,12 +7,14 @@ import asyncio
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import trio
 
+from smtp_adapters.socket import stream as in_stream
 from smtp_adapters.tls import ClientTLS
 from smtp_proto.engine import LocalProtocolError
 from smtp_proto.flow import (
@@ -25,7 +27,7 @@ from smtp_proto.flow import (
 )
 from tests.adapters import peers
 from tests.adapters.peers import Conversation
-from tests.adapters.worlds import ASYNCIO, TRIO, Client, Server, World, in_the_world_of
+from tests.adapters.worlds import ASYNCIO, SOCKET, TRIO, Client, Server, World, in_the_world_of
 
 # For a client that does not go when it has been told.
 IN_A_HURRY = Timeouts(last_words=0.05, idle=20.0)
@@ -149,6 +151,38 @@ async def test_after_the_grace_all_is_cut(world: World) -> None:
         await server.shut_down(BRIEFLY)
         assert client.hear_all() == b""
         client.close()
+
+
+async def test_the_grace_may_be_of_any_length(world: World) -> None:
+    async with make(world, Handler(), timeouts=IN_A_HURRY) as server:
+        with peers.client(server.port) as client:
+            await world.in_thread(lambda: client.hear("220"))
+            await server.shut_down(1e10)
+            await world.in_thread(lambda: client.hear("421"))
+
+
+@in_the_world_of(SOCKET)
+async def test_the_longest_wait_is_not_the_end_of_the_grace(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look() -> float:
+        """Tell the time; the third time the handler has done its work."""
+        looks.append(time.monotonic())
+        if len(looks) > 3:
+            handler.told.set()
+        return looks[-1]
+
+    looks: list[float] = []
+    handler = Busy(world)
+    async with make(world, handler, timeouts=IN_A_HURRY) as server:
+        with peers.client(server.port) as client:
+            begin_content(client)
+            client.say(".")
+            assert handler.asked.wait(20)
+            monkeypatch.setattr(in_stream, "LONGEST_WAIT", 0.001)
+            monkeypatch.setattr(in_stream, "monotonic", look)
+            await server.shut_down(20)
+            client.hear("250 2.0.0 ", "421 4.3.2 ")
 
 
 @in_the_world_of(ASYNCIO, TRIO)

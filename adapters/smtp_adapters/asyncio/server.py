@@ -50,10 +50,11 @@ class SMTPServer(Server):
     async def shut_down(self, grace: float | None = GRACE) -> None:
         """Take no more connections, and end those that are open in order: each hears 421.
 
-        It stands in place of the next command (RFC 5321 3.8): what has been asked is answered
-        before, and content that is coming is received and answered. What is left after `grace`
-        seconds (None: there is no limit) is cut, as by `close()`. A handler has somebody else call
-        it: its own connection would be cut. Does nothing if the server is not open.
+        It stands in place of the next command (RFC 5321 3.8), also where that has come already:
+        what is being served is answered before, and content that is coming is received and
+        answered. What is left after `grace` seconds (None: there is no limit) is cut, as by
+        `close()`. A handler has somebody else call it: its own connection would be cut. Does
+        nothing if the server is not open.
         """
         check_grace(grace)
         if self._address is None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Protocol, runtime_checkable
 
 from smtp_adapters.reach import TimeIsUp, closed_here, own_address, used_up
-from smtp_adapters.socket.stream import RECEIVE, Stream, seconds_until
+from smtp_adapters.socket.stream import LONGEST_WAIT, RECEIVE, Stream, seconds_until
 from smtp_proto.flow import Connect
 from smtp_proto.wire import Octets
 from smtp_proto.wire.errors import kind_of
@@ -98,8 +98,9 @@ class GivenObject(Stream):
 
     def receive(self, deadline: float) -> bytes:
         """Wait for octets; b"": the peer has ended the stream."""
-        with self._until(deadline) as stream:
-            return stream.recv(RECEIVE)
+        while True:
+            with self._until(deadline) as stream:
+                return stream.recv(RECEIVE)
 
     def overheard(self) -> bytes | None:
         """Nothing: it cannot be asked without waiting."""
@@ -114,12 +115,15 @@ class GivenObject(Stream):
 
     @contextmanager
     def _until(self, deadline: float) -> Generator[SocketLike]:
+        """Lend the object for one wait. If that was the longest there is, begin another one."""
         if self._object is None:
             raise closed_here()
-        self._object.settimeout(seconds_until(deadline))
+        seconds = seconds_until(deadline)
+        self._object.settimeout(seconds)
         try:
             yield self._object
         except TimeoutError as error:
-            if error.errno is None:  # it is ours, not the system's
+            if error.errno is not None:  # it is the system's, not ours
+                raise
+            if seconds != LONGEST_WAIT:
                 raise TimeIsUp("timed out") from None
-            raise

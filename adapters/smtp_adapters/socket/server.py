@@ -6,17 +6,19 @@ Knows threads, and how connections come in and end. Must not know how a flow is 
 from __future__ import annotations
 
 import socket
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from inspect import iscoroutinefunction
-from selectors import EVENT_READ, DefaultSelector
+from math import inf
+from selectors import EVENT_READ, BaseSelector, DefaultSelector
 from threading import Thread, current_thread
 from time import monotonic, sleep
 from types import TracebackType
 from typing import Self
 
+from smtp_adapters.reach import TimeIsUp
 from smtp_adapters.server import GRACE, Server, check_grace, logger
 from smtp_adapters.socket.loop import carry_out
-from smtp_adapters.socket.stream import Stream
+from smtp_adapters.socket.stream import Stream, seconds_until
 from smtp_proto.flow import Handler, Serve
 from smtp_proto.flow.serve_questions import overridden
 
@@ -49,17 +51,21 @@ class SMTPServer(Server):
         """
         self._require_closed()
         self._connections: dict[Thread, Stream] = {}
-        listener = _listener(*self._listen_at)
-        self._address = listener.getsockname()[:2]
-        self._bell, ear = socket.socketpair()
-        self._last_bell, self._ear = socket.socketpair()  # for connections
-        self._acceptor = Thread(target=self._accept, args=(listener, ear), daemon=True)
+        opened = ExitStack()
         try:
+            listener = opened.enter_context(_listener(*self._listen_at))
+            self._bell, ear = map(opened.enter_context, socket.socketpair())
+            # For connections.
+            self._last_bell, self._ear = map(opened.enter_context, socket.socketpair())
+            selector = opened.enter_context(DefaultSelector())
+            self._acceptor = Thread(
+                target=self._accept, args=(listener, ear, selector), daemon=True
+            )
+            self._address = listener.getsockname()[:2]
             self._acceptor.start()
-        except RuntimeError:
+        except (OSError, RuntimeError):
             self._address = None
-            for each in (listener, ear, self._bell, self._ear, self._last_bell):
-                each.close()
+            opened.close()
             raise
         return self
 
@@ -74,19 +80,22 @@ class SMTPServer(Server):
     def shut_down(self, grace: float | None = GRACE) -> None:
         """Take no more connections, and end those that are open in order: each hears 421.
 
-        It stands in place of the next command (RFC 5321 3.8): what has been asked is answered
-        before, and content that is coming is received and answered. What is left after `grace`
-        seconds (None: there is no limit) is cut, as by `close()`. A handler has somebody else call
-        it: its own connection would be cut. Does nothing if the server is not open.
+        It stands in place of the next command (RFC 5321 3.8), also where that has come already:
+        what is being served is answered before, and content that is coming is received and
+        answered. What is left after `grace` seconds (None: there is no limit) is cut, as by
+        `close()`. A handler has somebody else call it: its own connection would be cut. Does
+        nothing if the server is not open.
         """
         check_grace(grace)
         if self._address is None:
             return
-        end = None if grace is None else monotonic() + grace
+        end = inf if grace is None else monotonic() + grace
         self._stop_listening()
         self._last_bell.close()
-        for thread in self._others:
-            thread.join(None if end is None else max(end - monotonic(), 0.0))
+        with suppress(TimeIsUp):
+            for thread in self._others:
+                while thread.is_alive():
+                    thread.join(seconds_until(end))
         self.close()
 
     def close(self) -> None:
@@ -115,8 +124,8 @@ class SMTPServer(Server):
         self._bell.close()
         self._acceptor.join()
 
-    def _accept(self, listener: socket.socket, ear: socket.socket) -> None:
-        with listener, ear, DefaultSelector() as selector:
+    def _accept(self, listener: socket.socket, ear: socket.socket, selector: BaseSelector) -> None:
+        with listener, ear, selector:
             selector.register(ear, EVENT_READ)
             selector.register(listener, EVENT_READ)
             while all(key.fileobj is listener for key, _ in selector.select()):

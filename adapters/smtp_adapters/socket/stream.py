@@ -32,6 +32,7 @@ else:
     from selectors import PollSelector as Selector
 
 RECEIVE = 65_536  # octets taken from the socket at a time
+LONGEST_WAIT = 86_400.0  # seconds: poll() counts them in milliseconds, 24 days at most
 
 Wait = Callable[[float | None], list[tuple[int, int]]]
 """Waits so many seconds, None: without limit; returns where something has come: descriptors first.
@@ -57,13 +58,16 @@ def deadline_of(timer: Timer, end: float) -> float:
 
 
 def seconds_until(deadline: float) -> float | None:
-    """What is left of the time; None: there is no limit. Raises TimeIsUp where nothing is."""
+    """What is left of the time; None: there is no limit. Raises TimeIsUp where nothing is.
+
+    It is LONGEST_WAIT at most: who has waited for so long asks again.
+    """
     if deadline == inf:
         return None
     seconds = deadline - monotonic()
     if seconds <= 0:
         raise TimeIsUp
-    return seconds
+    return min(seconds, LONGEST_WAIT)
 
 
 class Stream:
@@ -106,7 +110,7 @@ class Stream:
         family, kind, protocol, _, where = address
         self._socket = connection = socket.socket(family, kind, protocol)
         bind(connection, address, action.local_address)
-        connection.settimeout(seconds_until(deadline))
+        connection.settimeout(seconds_until(deadline))  # no system tries it for LONGEST_WAIT
         try:
             connection.connect(where)
         except TimeoutError as error:
@@ -155,7 +159,7 @@ class Stream:
             try:
                 return connection.recv(RECEIVE)
             except BlockingIOError:
-                pass  # it was a signal, or a false alarm
+                pass  # it was a signal, a false alarm, or the longest wait
 
     def overheard(self) -> bytes | None:
         """What has come though nobody waited for it; b"": the stream has ended; None: nothing."""
@@ -190,7 +194,7 @@ def _send_rest(connection: socket.socket, rest: memoryview, deadline: float) -> 
         departures.register(connection, EVENT_WRITE)
         while rest:
             departures.select(seconds_until(deadline))
-            with suppress(BlockingIOError):  # it was a signal, or a false alarm
+            with suppress(BlockingIOError):  # it was a signal, a false alarm, or the longest wait
                 rest = rest[connection.send(rest) :]
 
 
