@@ -20,6 +20,7 @@ from smtp_proto.wire import (
     Reply,
     ReversePath,
     WireError,
+    domain_to_ascii,
     parse_forward_path,
     parse_reverse_path,
 )
@@ -74,8 +75,10 @@ class Envelope:
     ) -> Envelope:
         """Parse the addresses.
 
-        `sender` may be "" for the null reverse-path; a recipient given twice counts once.
-        `rcpt_parameters` are for every recipient, or by recipient for those that are named.
+        `sender` may be "" for the null reverse-path; a recipient given twice counts once, also
+        where its domain is in U-labels and in A-labels: outcomes have it as it was given first, see
+        `recipients`. `rcpt_parameters` are for every recipient, or by recipient, in any such
+        spelling, for those that are named.
 
         Raises WireError for what is not an address, and TypeError for what is no text.
         """
@@ -86,9 +89,11 @@ class Envelope:
             by_text = {path.text: path for path in map(parse_forward_path, recipients)}
         except (AttributeError, TypeError):
             raise _wrong("recipients", "addresses as str", recipients) from None
-        forward_paths = tuple(by_text.values())
-        each = {} if rcpt_parameters is NO_RCPT_PARAMETERS else _by_path(by_text, rcpt_parameters)
-        return cls(parse_reverse_path(sender), forward_paths, mail_parameters, each)
+        if len(by_text) > 1 and not "".join(by_text).isascii():
+            by_text = _by_spelling(by_text.values())
+        paths = tuple(by_text.values())
+        each = {} if rcpt_parameters is NO_RCPT_PARAMETERS else _by_path(paths, rcpt_parameters)
+        return cls(parse_reverse_path(sender), paths, mail_parameters, each)
 
     @property
     def has_no_parameters(self) -> bool:
@@ -103,7 +108,8 @@ class Envelope:
     def to_ascii(self) -> Envelope:
         """The same envelope with domains as A-labels.
 
-        Raises WireError where a local part is not ASCII (RFC 6531 3.2).
+        Raises WireError where a local part is not ASCII (RFC 6531 3.2), where a domain may be two
+        (see `Mailbox.to_ascii()`), and where that makes one recipient of two.
         """
         reverse_path = self.reverse_path
         if isinstance(reverse_path, Mailbox):
@@ -116,19 +122,40 @@ class Envelope:
         )
 
 
+def _by_spelling(paths: Iterable[ForwardPath]) -> dict[str, ForwardPath]:
+    """The first of those that are one recipient, by the spelling that they have in common."""
+    first: dict[str, ForwardPath] = {}
+    for path in paths:
+        first.setdefault(_spelling(path), path)
+    return first
+
+
+def _spelling(path: ForwardPath) -> str:
+    """A path as it is written, with A-labels where its domain has such."""
+    if not isinstance(path, Mailbox) or path.ascii:
+        return path.text
+    try:
+        return path.text.removesuffix(path.domain) + domain_to_ascii(path.domain)
+    except WireError:
+        return path.text
+
+
 def _by_path(
-    paths: Mapping[str, ForwardPath], given: RcptParameters | Mapping[str, RcptParameters]
+    paths: Iterable[ForwardPath], given: RcptParameters | Mapping[str, RcptParameters]
 ) -> dict[ForwardPath, RcptParameters]:
-    """The parameters of each of `paths`, which stand by their texts. Raises WireError."""
+    """The parameters of each of `paths`. Raises WireError."""
     if isinstance(given, RcptParameters):
-        return dict.fromkeys(paths.values(), given)
+        return dict.fromkeys(paths, given)
+    by_spelling = _by_spelling(paths)
     each: dict[ForwardPath, RcptParameters] = {}
     for recipient, parameters in given.items():
         _check_entry(given, recipient, parameters)
-        path = parse_forward_path(recipient)
-        if path.text not in paths:
-            raise WireError("rcpt_parameters", f"no recipient is {shown(path.text)}")
-        each[path] = parameters
+        named = parse_forward_path(recipient)
+        path = by_spelling.get(_spelling(named))
+        if path is None:
+            raise WireError("rcpt_parameters", f"no recipient is {shown(named.text)}")
+        if each.setdefault(path, parameters) != parameters:
+            raise WireError("rcpt_parameters", f"two that differ for {shown(path.text)}")
     return each
 
 
@@ -176,7 +203,8 @@ def _ascii_path(path: ForwardPath) -> ForwardPath:
 class SendResult:
     """What became of a message that was sent.
 
-    `accepted` and `refused` have every recipient between them, each with the server's reply to it.
+    `accepted` and `refused` have every recipient between them, as `recipients` of the envelope has
+    it, each with the server's reply to it.
     """
 
     accepted: Mapping[str, Reply]

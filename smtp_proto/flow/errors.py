@@ -24,7 +24,7 @@ SMTPError
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -165,7 +165,7 @@ class MessageTooLarge(SMTPError):
 class ReplyError(SMTPError):
     """The server refused.
 
-    `command`: the verb that was refused, as on the wire; `reply`: the refusal.
+    `command`: the verb that was refused, as on the wire, or "the content"; `reply`: the refusal.
     """
 
     def __init__(self, phase: Phase, command: str, reply: Reply) -> None:
@@ -184,19 +184,22 @@ class PermanentError(ReplyError):
 
 
 class SenderRefused(ReplyError):
-    """MAIL was refused: nothing was sent. The session can be used further, unless by 421."""
+    """MAIL was refused: nothing was delivered. The session can be used further, unless by 421."""
 
 
 class RecipientsRefused(ReplyError):
     """Not one recipient was accepted.
 
-    Nothing was sent. `refused`: each with its reply; `reply`: the first that is 4xx, else the first
-    of all. The session can be used further, unless by 421.
+    Nothing was delivered. `refused`: each with its reply; `reply`: the first that is 4xx, else the
+    first of all. Where it was said to the content, which LMTP has a reply to for each recipient
+    (RFC 2033 4.2), `phase` is FINAL and `command` "the content"; else they are those of RCPT. The
+    session can be used further, unless by 421.
     """
 
     def __init__(self, phase: Phase, refused: Mapping[str, Reply]) -> None:
         replies = list(refused.values())
-        super().__init__(phase, "RCPT", next(filter(_is_transient, replies), replies[0]))
+        command = "the content" if phase is Phase.FINAL else "RCPT"
+        super().__init__(phase, command, next(filter(_is_transient, replies), replies[0]))
         first = "; ".join(
             f"<{recipient}>: {reply}" for recipient, reply in list(refused.items())[:3]
         )
@@ -251,14 +254,15 @@ def sender_refused(phase: Phase, reply: Reply) -> SenderRefused:
     return kind(phase, "MAIL", reply)
 
 
-def recipients_refused(phase: Phase, refused: Mapping[str, Reply]) -> RecipientsRefused:
-    """The error where each recipient was refused; there is at least one."""
-    kind = (
-        TransientRecipientsRefused
-        if any(map(_is_transient, refused.values()))
-        else PermanentRecipientsRefused
-    )
-    return kind(phase, refused)
+def recipients_refused(refused: Mapping[str, Reply], accepted: Container[str]) -> RecipientsRefused:
+    """The error where each recipient was refused; there is at least one.
+
+    `accepted`: those whom RCPT had accepted, so that it was the content that was refused for them.
+    """
+    transient = [recipient for recipient, reply in refused.items() if reply.transient]
+    kind = TransientRecipientsRefused if transient else PermanentRecipientsRefused
+    decisive = next(iter(transient or refused))
+    return kind(Phase.FINAL if decisive in accepted else Phase.RCPT, refused)
 
 
 def _is_transient(reply: Reply) -> bool:
@@ -266,7 +270,7 @@ def _is_transient(reply: Reply) -> bool:
 
 
 def content_refused(phase: Phase, command: str, reply: Reply) -> ContentRefused:
-    """The error for refused content, where `command` is "DATA", "BDAT" or "end of content"."""
+    """The error for refused content, where `command` is "DATA" or "the content"."""
     kind = TransientContentRefused if reply.transient else PermanentContentRefused
     return kind(phase, command, reply)
 

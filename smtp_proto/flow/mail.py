@@ -37,7 +37,10 @@ class SendMail(Flow[SendResult]):
     many octets there are, which SIZE says unless their line ends are seen to be others than CRLF.
 
     Of `mail_parameters` of the envelope, `size` counts where no other is known; of `body`, 8BITMIME
-    is said wherever it is offered, 7BIT is held to, and BINARYMIME is refused.
+    is said wherever it is offered, 7BIT is held to, and BINARYMIME is refused. `smtputf8` is said
+    wherever it is offered: where a message came with it, it may have a header in UTF-8 that stands
+    behind those 64 KiB, or in a message within it. Where it is not offered, only what is known to
+    be ASCII goes out, by its octets, `eight_bit` or 7BIT, with domains as A-labels. RFC 6531 3.2
 
     One refused recipient does not stop the others. `next_action()` raises SenderRefused,
     RecipientsRefused, ContentRefused, CapabilityMissing or MessageTooLarge, or WireError for what

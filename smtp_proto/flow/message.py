@@ -107,6 +107,11 @@ class Message:
             case _:
                 pass
 
+    @property
+    def ascii(self) -> bool:
+        """Whether it is known to have no octet above 127, or is held to that."""
+        return self.eight_bit is False if self.content is None else self.content.isascii()
+
     def check(self, piece: bytes) -> None:
         """Check a later piece for what the beginning is checked for before it is sent.
 
@@ -190,6 +195,14 @@ def _agree_on_utf8(
     if not plain:
         raise CapabilityMissing(
             "a parameter has characters beyond ASCII and the server does not offer SMTPUTF8",
+            capability="SMTPUTF8",
+        )
+    if mail.smtputf8 and not message.ascii:
+        # RFC 6531 3.2: at any level of MIME there may be such a header, which nobody here sees.
+        raise CapabilityMissing(
+            "the envelope asks for SMTPUTF8, which the server does not offer, and not all of the "
+            "content is known to be ASCII: leave it out of mail_parameters where no header is in "
+            "UTF-8",
             capability="SMTPUTF8",
         )
     try:

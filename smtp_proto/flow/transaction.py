@@ -201,7 +201,7 @@ class Transaction:
         if self.sender is not None and not self.sender.positive:
             return sender_refused(Phase.MAIL, self.sender)
         if len(self.refused) == len(self.recipients):
-            return recipients_refused(Phase.RCPT, self.refused)
+            return recipients_refused(self.refused, self.accepted)
         if self.final is not None:
             return content_refused(Phase.FINAL, "the content", self.final)
         if self.go_ahead is not None:

@@ -42,6 +42,29 @@ def test_a_recipient_given_twice_counts_once() -> None:
     assert list(map(str, envelope.forward_paths)) == ["b@example.net", "c@example.net"]
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["b@exämple.net", "b@xn--exmple-cua.net"],
+        ["b@xn--exmple-cua.net", "b@exämple.net"],
+        ["b@EXÄMPLE.net", "b@exämple.net"],
+        ["é@exämple.net", "é@xn--exmple-cua.net"],
+    ],
+)
+def test_two_spellings_of_a_recipient_count_once(given: list[str]) -> None:
+    envelope = Envelope.of("", [*given, "c@example.net", "postmaster"])
+    assert envelope == Envelope.of("", [given[0], "c@example.net", "postmaster"])
+
+
+def test_two_that_may_be_one_stay_two() -> None:
+    for recipients in (
+        ["b@straße.example", "b@xn--strae-oqa.example"],  # RFC 5894 7.2
+        ["é@[192.0.2.1]", "b@[192.0.2.1]"],
+        ["é@example.net", "e@example.net"],
+    ):
+        assert list(Envelope.of("", recipients).recipients) == recipients
+
+
 def test_nobody_to_send_to() -> None:
     with pytest.raises(ValueError, match="at least one recipient"):
         Envelope.of("a@example.org", [])
@@ -78,6 +101,25 @@ def test_parameters_are_for_those_who_are_named() -> None:
     )
     assert dict(envelope.rcpt_parameters) == dict.fromkeys(envelope.forward_paths[1:], ON_FAILURE)
     assert Envelope.of("", recipients, rcpt_parameters={}) == Envelope.of("", recipients)
+
+
+@pytest.mark.parametrize("recipient", ["b@exämple.net", "b@xn--exmple-cua.net"])
+@pytest.mark.parametrize("named", ["b@exämple.net", "b@xn--exmple-cua.net"])
+def test_parameters_by_another_spelling(recipient: str, named: str) -> None:
+    envelope = Envelope.of("", recipient, rcpt_parameters={named: ON_FAILURE})
+    assert dict(envelope.rcpt_parameters) == {envelope.forward_paths[0]: ON_FAILURE}
+
+
+@pytest.mark.parametrize(
+    "spellings", [("b@exämple.net", "b@xn--exmple-cua.net"), ("b@example.net", '"b"@example.net')]
+)
+def test_parameters_for_two_spellings_are_the_same(spellings: tuple[str, str]) -> None:
+    never = RcptParameters(notify=frozenset({Notify.NEVER}))
+    same = dict.fromkeys(spellings, never)
+    envelope = Envelope.of("", spellings, rcpt_parameters=same)
+    assert dict(envelope.rcpt_parameters) == {envelope.forward_paths[0]: never}
+    with pytest.raises(WireError, match="rcpt_parameters: two that differ for b@ex"):
+        Envelope.of("", spellings, rcpt_parameters=same | {spellings[1]: ON_FAILURE})
 
 
 def test_parameters_of_who_is_no_recipient() -> None:
@@ -138,16 +180,22 @@ def test_the_null_reverse_path_stays_what_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sender", "recipients"),
+    ("sender", "recipient"),
     [
-        ("é@example.org", ["b@example.net"]),
-        ("a@example.org", ["é@example.net"]),
-        ("a@example.org", ["b@exämple.net", "b@xn--exmple-cua.net"]),
+        ("é@example.org", "b@example.net"),
+        ("a@example.org", "é@example.net"),
+        ("a@example.org", "b@straße.example"),
     ],
 )
-def test_what_has_no_form_in_ascii(sender: str, recipients: list[str]) -> None:
+def test_what_has_no_form_in_ascii(sender: str, recipient: str) -> None:
     with pytest.raises(WireError):
-        Envelope.of(sender, recipients).to_ascii()
+        Envelope.of(sender, recipient).to_ascii()
+
+
+def test_two_recipients_that_become_one() -> None:
+    paths = Mailbox("b", "exämple.net"), Mailbox("b", "xn--exmple-cua.net")
+    with pytest.raises(WireError, match="twice"):
+        Envelope(NULL_REVERSE_PATH, paths).to_ascii()
 
 
 def test_an_envelope_can_be_a_key() -> None:

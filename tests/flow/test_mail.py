@@ -237,7 +237,7 @@ def test_one_recipient_who_may_be_accepted_later_is_enough(
         GROUP + f"S: 250 Ok\n{replies}S: 554 nobody\nC: RSET\nS: 250 Ok\n",
     )
     assert isinstance(error, kind)
-    assert (error.command, error.reply.code) == ("RCPT", code)
+    assert (error.phase, error.command, error.reply.code) == (Phase.RCPT, "RCPT", code)
     assert str(error).startswith("no recipient was accepted: <b@example.net>: ")
     assert session.usable
 
@@ -554,6 +554,17 @@ def test_a_domain_becomes_a_labels_where_smtputf8_is_missing() -> None:
     assert b"FROM:<a@xn--exmple-cua.org>" in server.sent
 
 
+def test_outcomes_have_a_recipient_as_it_was_given_first() -> None:
+    twice = Envelope.of("a@example.org", ["b@exämple.net", "b@xn--exmple-cua.net"])
+    result, _, _ = send(
+        PIPELINING,
+        "C: MAIL FROM:<a@example.org> SIZE=21\nC: RCPT TO:<b@xn--exmple-cua.net>\nC: DATA\n"
+        "S: 250 Ok\nS: 250 Ok\nS: 354 Go\n" + CONTENT + "S: 250 Ok\n",
+        twice,
+    )
+    assert list(result.accepted) == ["b@exämple.net"]
+
+
 @pytest.mark.parametrize(
     ("envelope", "content"),
     [
@@ -772,15 +783,34 @@ def test_lmtp_has_a_reply_for_each_recipient() -> None:
     assert session.usable
 
 
-def test_lmtp_all_refused_in_the_end() -> None:
-    error, session, _ = fail(
-        RecipientsRefused,
-        LMTP,
-        GROUP + "S: 250 Ok\nS: 250 Ok\nS: 550 no\nS: 354 Go\n" + CONTENT + "S: 452 b is full\n",
-        opening=OVER_LMTP,
-    )
-    assert set(error.refused) == {"b@example.net", "c@example.net"}
+@pytest.mark.parametrize(
+    ("at_once", "in_the_end", "expected"),
+    [
+        (550, 452, (Phase.FINAL, "the content", 452)),
+        (450, 452, (Phase.RCPT, "RCPT", 450)),
+        (550, 552, (Phase.RCPT, "RCPT", 550)),
+        (450, 552, (Phase.RCPT, "RCPT", 450)),
+    ],
+)
+def test_lmtp_all_refused_in_the_end(
+    at_once: int, in_the_end: int, expected: tuple[Phase, str, int]
+) -> None:
+    replies = f"S: 250 Ok\nS: 250 Ok\nS: {at_once} no\nS: 354 Go\n{CONTENT}S: {in_the_end} full\n"
+    error, session, _ = fail(RecipientsRefused, LMTP, GROUP + replies, opening=OVER_LMTP)
+    assert {name: reply.code for name, reply in error.refused.items()} == {
+        "b@example.net": in_the_end,
+        "c@example.net": at_once,
+    }
+    assert (error.phase, error.command, error.reply.code) == expected
     assert session.usable
+
+
+@pytest.mark.parametrize("replies", ["S: 552 full\nS: 553 no\n", "S: 421 closing\n"])
+def test_lmtp_content_that_is_refused_for_each_recipient(replies: str) -> None:
+    accepted = "S: 250 Ok\nS: 250 Ok\nS: 250 Ok\nS: 354 Go\n"
+    script = GROUP + accepted + CONTENT + replies
+    error, _, _ = fail(RecipientsRefused, LMTP, script, opening=OVER_LMTP)
+    assert (error.phase, error.command) == (Phase.FINAL, "the content")
 
 
 THREE = Envelope.of("a@example.org", ["b@example.net", "c@example.net", "d@example.net"])

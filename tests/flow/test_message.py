@@ -228,6 +228,40 @@ def test_smtputf8_is_said_where_the_caller_asks_for_it() -> None:
     assert parameters([], envelope)[0] == "", "nothing needs it"
 
 
+def came_with_smtputf8(body: Body | None = None) -> Envelope:
+    """As a server has it from a client that has said SMTPUTF8."""
+    mail = MailParameters(body=body, smtputf8=True)
+    return Envelope.of("a@exämple.org", "b@example.net", mail_parameters=mail)
+
+
+@pytest.mark.parametrize("offers", [(), ("8BITMIME",)])
+@pytest.mark.parametrize("smtputf8", [None, False])
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ["Content-Type: message/global\r\n\r\nSubject: é\r\n\r\nx".encode()],
+        [BODY, MORE],
+        [b"X: x\r\n" * 11_000, UTF8_HEADER],
+    ],
+)
+def test_what_came_with_smtputf8_goes_nowhere_without(
+    offers: tuple[str, ...], pieces: list[bytes], *, smtputf8: bool | None
+) -> None:
+    envelope = came_with_smtputf8()
+    missing("SMTPUTF8", offers, envelope, None, pieces=pieces, smtputf8=smtputf8)
+    said, _ = parameters(BOTH, envelope, None, pieces=pieces, smtputf8=smtputf8)
+    assert said == " BODY=8BITMIME SMTPUTF8"
+
+
+def test_what_came_with_smtputf8_and_is_all_ascii_goes_everywhere() -> None:
+    for content in (BODY, None):
+        assert parameters([], came_with_smtputf8(), content, pieces=[BODY])[0] == ""
+    assert parameters([], came_with_smtputf8(), None, eight_bit=False)[0] == ""
+    assert parameters([], came_with_smtputf8(Body.SEVEN_BIT), None)[0] == ""
+    said = parameters(["8BITMIME"], came_with_smtputf8(Body.EIGHT_BIT_MIME))[0]
+    assert said == " BODY=8BITMIME"
+
+
 def test_smtputf8_where_a_parameter_needs_it() -> None:
     extra = (Parameter("X", "é"),)
     for envelope, expected in (

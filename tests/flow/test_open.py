@@ -472,6 +472,13 @@ def test_a_flow_in_use_or_given_up_locks_the_session() -> None:
     assert not session.usable
     with pytest.raises(ConnectionLost):
         noop(session).next_action()
+    first.timed_out(whole=False)
+    with pytest.raises(SMTPTimeout):
+        first.next_action()
+    session.hear(b"250 late\r\n")
+    assert not session.usable
+    with pytest.raises(ConnectionLost):
+        noop(session).next_action()
 
 
 # --- The end --------------------------------------------------------------------------------------
