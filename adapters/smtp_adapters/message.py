@@ -90,7 +90,8 @@ def prepare(
     `mail_parameters` and `rcpt_parameters` are those of `Envelope.of()`.
 
     Header fields that were read from somewhere go out as they came; others are written in ASCII,
-    with encoded words and A-labels. Only if an address has no such form they are written in UTF-8.
+    with encoded words and A-labels, and those of addresses without their comments. Only if an
+    address has no such form they are written in UTF-8.
 
     Raises ValueError, naming the header field and what to do about it, if that leaves a doubt,
     or if the message cannot be written. Raises TypeError for what is no message.

@@ -3,8 +3,8 @@
 Knows how header fields are folded, and in which letters. Must not know what they mean, nor who
 gets the message.
 
-The email package writes nearly all of it. Where it would fold a field of addresses that a program
-has set, that is done here: it may lose the quotes around a name, and a name is anybody's.
+The email package writes nearly all of it. Fields of addresses that a program has set are written
+here: the package may lose the quotes around a name, and a name is anybody's.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from smtp_proto.wire.errors import WireError, shown
 
 # Faults of form that leave no doubt about the address.
 _HARMLESS_DEFECTS = (NonASCIILocalPartDefect, ObsoleteHeaderDefect)
+# What the email package says where it has passed over something, or put words together.
+_LOST = re.compile("^invalid (?:address|mailbox) in |(?:inside comment|between words)$")
 
 _LINE_END_IN_FIELD = re.compile("\r(?!\n)|\n(?![ \t])|[\v\f\x1c-\x1e\x85\u2028\u2029]")
 _FIELD_NAME = re.compile(r"[!-9;-~]+")  # RFC 5322 2.2
@@ -34,9 +36,9 @@ _FIELD_NAME = re.compile(r"[!-9;-~]+")  # RFC 5322 2.2
 _WORDS = re.compile(r"[\w!#$%&'*+/=^`{|}~-]+(?: [\w!#$%&'*+/=^`{|}~-]+)*")
 _TO_BE_QUOTED = re.compile(r'[\\"]')
 _LINE = 78  # characters: no more should be in one.  RFC 5322 2.1.1
-_LONGEST_QUOTED = 200  # octets: no line may have more than 998.  RFC 5322 2.1.1
-# Not a mailbox, and yet nothing else: a name without a domain.
-_NO_MAILBOX = re.compile(r'<>|[^\s"(),:;<>\[\]\\]*')
+_LONGEST = 200  # octets of a name, or an address: no line may have more than 998.  RFC 5322 2.1.1
+# Not a mailbox, and yet nothing else: a name without a domain, or one with an underscore in it.
+_NO_MAILBOX = re.compile(r'<>|(?!\.)[^\s"(),:;<>\[\]\\]*')
 
 
 def refused(name: str, why: str) -> WireError:
@@ -91,19 +93,12 @@ class _Writing(EmailPolicy):
     """Whatever else a policy does, it leaves the folding of addresses to us."""
 
     def fold_binary(self, name: str, value: str) -> bytes:
-        if (
-            isinstance(value, AddressHeader)
-            and value.groups
-            and not _stays_as_it_is(name, value, self.max_line_length or _LINE)
-            and not harmful(_defects(value))
-        ):
+        if isinstance(value, AddressHeader):
+            for defect in _defects(value):
+                if _LOST.search(str(defect)):
+                    raise refused(name, f"{defect} in {shown(value)}: correct it")
             value = _AddressField.of(name, value.groups)
         return super().fold_binary(name, value)
-
-
-def _stays_as_it_is(name: str, value: str, line: int) -> bool:
-    """Whether nothing of it would be folded, or read as an encoded word."""
-    return value.isascii() and "=?" not in value and len(name) + len(value) < line
 
 
 # --- Letters ----------------------------------------------------------------------------------
@@ -119,8 +114,7 @@ def _is_utf8_only(value: object) -> bool:
     RFC 2047 5
     """
     if isinstance(value, AddressHeader):
-        has_ascii_form = str.isascii if harmful(_defects(value)) else _has_ascii_form
-        return not all(map(has_ascii_form, addr_specs(value.groups)))
+        return not all(map(_has_ascii_form, addr_specs(value.groups)))
     return not isinstance(value, BaseHeader) and not str(value).isascii()
 
 
@@ -163,29 +157,41 @@ class _AddressField(str):
 
     def fold(self, *, policy: EmailPolicy) -> str:
         """Write the field, with line ends between its members only, or between encoded words."""
-        members = [_group(self.name, group, utf8=policy.utf8) for group in self.groups]
+        members = _list(_group(self.name, group, utf8=policy.utf8) for group in self.groups)
         lines = [f"{self.name}:"]
-        for place, member in enumerate(members, 1):
-            text = f" {member}" if place == len(members) else f" {member},"
+        for place, member in enumerate(members):
             _, _, line = lines[-1].rpartition(policy.linesep)
-            if place > 1 and len(line) + len(text) > (policy.max_line_length or _LINE):
+            if place and len(line) + len(member) >= (policy.max_line_length or _LINE):
                 lines.append("")
-            lines[-1] += text
+            lines[-1] += f" {member}"
         return policy.linesep.join((*lines, ""))
 
 
-def _group(name: str, group: Group, *, utf8: bool) -> str:
+def _list(members: Iterable[Sequence[str]]) -> list[str]:
+    """Put commas between the members. Each is in pieces that may stand on lines of their own."""
+    pieces: list[str] = []
+    for member in filter(None, members):
+        if pieces:
+            pieces[-1] += ","
+        pieces += member
+    return pieces
+
+
+def _group(name: str, group: Group, *, utf8: bool) -> list[str]:
     """RFC 5322 3.4: one mailbox by itself is a group without a name."""
-    members = ", ".join(_mailbox(name, address, utf8=utf8) for address in group.addresses)
-    if group.display_name is None:
-        return members
-    return f"{_phrase(group.display_name, utf8=utf8)}: {members};"
+    pieces = _list([_mailbox(name, address, utf8=utf8)] for address in group.addresses)
+    if group.display_name is not None:
+        phrase = _phrase(group.display_name, utf8=utf8)
+        # RFC 2047 5: a blank behind an encoded word.
+        pieces.insert(0, f"{phrase} :" if phrase.endswith("?=") else f"{phrase}:")
+        pieces[-1] += ";"
+    return pieces
 
 
 def _mailbox(name: str, address: Address, *, utf8: bool) -> str:
     """RFC 5322 3.4. Raises WireError for what others would not read as one address."""
     addr_spec = address.addr_spec if utf8 else _in_ascii(address.addr_spec)
-    if not _NO_MAILBOX.fullmatch(addr_spec):
+    if not _is_one_word(addr_spec):
         try:
             Mailbox.parse(addr_spec)
         except WireError as error:
@@ -196,11 +202,21 @@ def _mailbox(name: str, address: Address, *, utf8: bool) -> str:
     return f"{_phrase(address.display_name, utf8=utf8)} {angle_addr}"
 
 
+def _is_one_word(addr_spec: str) -> bool:
+    return (
+        _NO_MAILBOX.fullmatch(addr_spec) is not None
+        and addr_spec.isprintable()
+        and len(addr_spec.encode()) <= _LONGEST
+    )
+
+
 def _phrase(name: str, *, utf8: bool) -> str:
+    # Octets that were read as surrogate escapes are UTF-8.  RFC 6532 3.2
+    name = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     if (
         "=?" in name
         or not (name.isprintable() and (utf8 or name.isascii()))
-        or len(name.encode()) > _LONGEST_QUOTED
+        or len(name.encode()) > _LONGEST
     ):
         return Header(name, "utf-8").encode(linesep="\r\n")  # RFC 2047 5
     if _WORDS.fullmatch(name):
