@@ -13,11 +13,12 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from errno import ELOOP
 from itertools import count
-from logging import DEBUG, INFO, Logger, NullHandler, getLogger
+from logging import DEBUG, INFO, WARNING, Logger, NullHandler, getLogger
 from os import PathLike, fspath
 from threading import Lock
 from typing import TypeAlias
@@ -142,16 +143,18 @@ class ConnectionJournal:
             except Exception as error:  # noqa: BLE001 - no message is to be in doubt for that
                 self._trace = None
                 why = escaped(f"{type(error).__name__}: {error}")
-                logger.warning("%s %s: no more trace: %s", self._name, self._peer, why)
-        logger.debug("%s %s: %s", self._name, speaker.value, text)
+                log(logger, WARNING, "%s %s: no more trace: %s", self._name, self._peer, why)
+        log(logger, DEBUG, "%s %s: %s", self._name, speaker.value, text)
 
     def happened(self, what: str) -> None:
         """Something worth a line has happened."""
-        logger.info("%s %s: %s", self._name, self._peer, escaped(what))
+        log(logger, INFO, "%s %s: %s", self._name, self._peer, escaped(what))
 
     def login_failed(self, mechanism: str, identity: str, why: str) -> None:
         """A login has failed."""
-        login_logger.warning(
+        log(
+            login_logger,
+            WARNING,
             "%s %s: failed login %d of this peer, as %s with %s: %s",
             self._name,
             self._peer,
@@ -160,6 +163,14 @@ class ConnectionJournal:
             mechanism,
             escaped(why),
         )
+
+
+def log(
+    to: Logger, level: int, text: str, *arguments: object, error: BaseException | None = None
+) -> None:
+    """Log it, whatever a handler of theirs raises: no message is to be in doubt for that."""
+    with suppress(Exception):
+        to.log(level, text, *arguments, exc_info=error)
 
 
 def _quoted(identity: str) -> str:

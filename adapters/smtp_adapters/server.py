@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Sequence
-from logging import getLogger
+from logging import ERROR, WARNING, getLogger
 
-from smtp_adapters.journal import ConnectionJournal, FailedLogins, TraceTarget, trace_to
+from smtp_adapters.journal import ConnectionJournal, FailedLogins, TraceTarget, log, trace_to
 from smtp_adapters.tls import server_factory
 from smtp_adapters.values import (
     FLAG,
@@ -34,7 +34,7 @@ from smtp_proto.flow.security import check_security
 from smtp_proto.flow.serve_questions import check_logins
 from smtp_proto.wire import BareLineEndings, Limits, Reply, validate_domain
 
-logger = getLogger("smtp_adapters.server")
+_logger = getLogger("smtp_adapters.server")
 """Has what should not happen: errors that are neither the client's nor seen by the handler."""
 
 _PARAMETERS = {
@@ -177,4 +177,14 @@ def check_grace(grace: float | None) -> None:
 
 
 def _log_error(session: ServerSession, error: Exception) -> None:
-    logger.error("the handler has failed for %s", session.peer, exc_info=error)
+    log(_logger, ERROR, "the handler has failed for %s", session.peer, error=error)
+
+
+def log_given_up(error: Exception) -> None:
+    """Tell who looks after the server of an error that is ours."""
+    log(_logger, ERROR, "a connection was given up", error=error)
+
+
+def log_not_served(what: str, error: Exception) -> None:
+    """Tell who looks after the server that the system has refused `what`."""
+    log(_logger, WARNING, "cannot %s a connection: %s", what, error)

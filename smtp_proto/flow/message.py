@@ -201,8 +201,7 @@ def _agree_on_utf8(
         # RFC 6531 3.2: at any level of MIME there may be such a header, which nobody here sees.
         raise CapabilityMissing(
             "the envelope asks for SMTPUTF8, which the server does not offer, and not all of the "
-            "content is known to be ASCII: leave it out of mail_parameters where no header is in "
-            "UTF-8",
+            "content is known to be ASCII; do not ask for it where no header is in UTF-8",
             capability="SMTPUTF8",
         )
     try:

@@ -10,9 +10,9 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
-from errno import EADDRNOTAVAIL
+from errno import EADDRNOTAVAIL, EIO
 from logging import WARNING, LogRecord
 from pathlib import Path
 from threading import Thread
@@ -272,7 +272,7 @@ def test_all_recipients_refused(
     assert capsys.readouterr().err.splitlines() == [
         "smtp-proto: <550@example.net> was refused: 550 Not here",
         "smtp-proto: <450@example.net> was refused: 450 Not here",
-        "smtp-proto: no recipient was accepted: nothing was sent",
+        "smtp-proto: no recipient was accepted: nothing was delivered",
     ]
     assert inbox.messages == []
 
@@ -751,6 +751,85 @@ def test_a_terminal_without_rich(monkeypatch: pytest.MonkeyPatch) -> None:
     assert out.getvalue() == "name\n----\nx\n"
 
 
+# --- Streams that fail ------------------------------------------------------------------------
+
+
+class Broken(Terminal):
+    """A terminal that is gone, or a disk that is full."""
+
+    def write(self, text: str, /) -> int:
+        raise OSError(EIO, os.strerror(EIO))
+
+
+def closed() -> io.StringIO:
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+UNWRITABLE = pytest.mark.parametrize(
+    "stream", [None, closed(), Broken()], ids=["not there", "closed", "broken"]
+)
+
+
+@UNWRITABLE
+def test_no_stream_changes_how_a_message_ends(
+    stream: io.StringIO | None,
+    server: str,
+    inbox: Inbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "large.eml"
+    path.write_bytes(b"From: a@x.org\r\n\r\n" + b"x\r\n" * 400_000)
+    given = ["send", str(path), "--server", server, "--security", "none", "--to", "b@x.org"]
+    for out, err in ((stream, Terminal()), (Terminal(), stream), (stream, stream)):
+        with monkeypatch.context() as streams:
+            streams.setattr(sys, "stdout", out)
+            streams.setattr(sys, "stderr", err)
+            assert main(given) == Exit.OK
+            assert main([*given, "--to", "550@x.org"]) == Exit.REFUSED
+            assert (sys.stdout, sys.stderr) == (out, err)
+    assert len(inbox.messages) == 6
+
+
+def test_a_standard_input_that_is_closed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["send", "-", "--server", "h"]) == Exit.USAGE
+    assert "-: the standard input, where the message" in capsys.readouterr().err
+    assert main(["check-credentials", "--server", "h", "--user", "u"]) == Exit.USAGE
+    assert "--user: a user without a password" in capsys.readouterr().err
+
+
+@UNWRITABLE
+def test_no_stream_changes_what_is_found(
+    stream: io.StringIO | None, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, stream)
+    assert main(["probe", server]) == Exit.OK
+
+
+def test_what_comes_later_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Broken()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    text.say("lost")
+    monkeypatch.delattr(Broken, "write")
+    text.say("seen")
+    assert terminal.getvalue() == "seen\n"
+
+
+def test_a_terminal_lacks_a_letter_of_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    octets = io.BytesIO()
+    terminal = io.TextIOWrapper(octets, encoding="ascii")
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    text.show_table(["name"], [["Grüße"]])
+    assert b"Gr\\xfc\\xdfe" in octets.getvalue()
+
+
 # --- Processes --------------------------------------------------------------------------------
 
 
@@ -758,13 +837,15 @@ def test_a_terminal_without_rich(monkeypatch: pytest.MonkeyPatch) -> None:
 def started(
     *given: str, stdout: int = subprocess.PIPE, stderr: int = subprocess.PIPE
 ) -> Generator[subprocess.Popen[str]]:
+    path = os.pathsep.join(sys.path)
+    usual = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "", "COLUMNS": "100"}
     with subprocess.Popen(
         [sys.executable, "-m", "smtp_adapters.cli", *given],
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
         text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "100"},
+        env=os.environ | usual,
     ) as process:
         try:
             yield process
@@ -772,15 +853,34 @@ def started(
             process.kill()
 
 
-def test_nobody_reads_the_answer(server: str, inbox: Inbox, message: str) -> None:
+def a_pipe_that_nobody_reads() -> int:
     reader, writer = os.pipe()
     os.close(reader)
+    return writer
+
+
+def a_file_that_takes_nothing() -> int:
+    return os.open(os.devnull, os.O_RDONLY)
+
+
+@pytest.mark.parametrize("unwritable", [a_pipe_that_nobody_reads, a_file_that_takes_nothing])
+def test_nobody_reads_the_answer(
+    server: str, inbox: Inbox, message: str, unwritable: Callable[[], int]
+) -> None:
+    stream = unwritable()
     given = ("send", message, "--server", server, "--security", "none")
-    with started(*given, stdout=writer) as process:
-        os.close(writer)
+    with started(*given, stdout=stream) as process:
         _, said = process.communicate()
-    assert (process.returncode, said) == (Exit.OK, "")
-    assert len(inbox.messages) == 1
+        assert (process.returncode, said) == (Exit.OK, "")
+    with started(*given, "--to", "550@x.org", "--to", "b@x.org", stderr=stream) as process:
+        out, _ = process.communicate()
+        assert "has taken the message for <b@x.org>" in out
+        assert process.returncode == Exit.REFUSED
+    with started("--help", stdout=stream) as process:
+        _, said = process.communicate()
+        assert (process.returncode, said) == (Exit.OK, "")
+    os.close(stream)
+    assert len(inbox.messages) == 2
 
 
 def test_progress_is_for_terminals(server: str, inbox: Inbox, tmp_path: Path) -> None:
@@ -816,10 +916,13 @@ def serving(*given: str) -> Generator[tuple[subprocess.Popen[str], int]]:
     """A server in a process of its own, and its port."""
     with started("serve", "--listen", "127.0.0.1:0", *given) as process:
         assert process.stdout is not None
-        ready = process.stdout.readline()
-        port = re.match(r"listening on 127\.0\.0\.1:(\d+): ", ready)
-        assert port, ready
-        yield process, int(port[1])
+        yield process, port_in(process.stdout.readline())
+
+
+def port_in(ready: str) -> int:
+    port = re.match(r"listening on 127\.0\.0\.1:(\d+): ", ready)
+    assert port, ready
+    return int(port[1])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -960,6 +1063,29 @@ def test_a_maildir_that_is_gone_is_told(tmp_path: Path) -> None:
     assert refused.value.reply.code == 451
     (line,) = (line for line in err.splitlines() if "server-1" not in line)
     assert line.startswith("smtp-proto: a command of 127.0.0.1 failed: FileNotFoundError: ")
+
+
+@pytest.mark.parametrize("lost", ["stdout", "stderr"])
+def test_a_terminal_that_goes_away_costs_no_message(tmp_path: Path, lost: str) -> None:
+    pty = pytest.importorskip("pty")
+    terminal, end = pty.openpty()
+    given = ("serve", "--listen", "127.0.0.1:0", "--maildir", str(tmp_path))
+    with started(*given, **{lost: end}) as process:
+        os.close(end)
+        with os.fdopen(terminal) as screen:
+            port = port_in((process.stdout or screen).readline())
+        for _ in range(2):
+            with SMTPClient("127.0.0.1", port, security=Security.NONE) as client:
+                client.send(Envelope.of("a@x.org", "b@x.org"), SENT)
+        process.terminate()
+        process.communicate()
+    assert process.returncode == Exit.OK
+    assert len(list((tmp_path / "new").iterdir())) == 2
+
+
+def test_what_cannot_be_logged_costs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    serve._OneLine().emit(LogRecord("smtp_adapters", WARNING, "", 0, "%d", ("x",), None))
+    assert capsys.readouterr().err.startswith("--- Logging error ---\n")
 
 
 def test_what_the_server_logs_is_told_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ Knows what a session looks like to a client and to a handler. Must not know how 
 
 import io
 import itertools
+import logging
 import os
 import socket
 import ssl
@@ -12,6 +13,7 @@ import struct
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from email.message import EmailMessage
+from errno import ENOSPC
 from pathlib import Path
 from typing import cast
 
@@ -1014,30 +1016,54 @@ async def test_what_a_handler_raises_is_told_and_the_connection_lives(
     assert len(faulty.messages) == 1
 
 
+class BreaksDown(Handler):
+    """It makes the server itself fail, once it is `broken`."""
+
+    broken = False
+
+    def __getattribute__(self, name: str) -> object:
+        if name == "on_connect" and self.broken:
+            raise LookupError(name)
+        return super().__getattribute__(name)
+
+
+def hear_nothing(port: int) -> None:
+    with peers.client(port) as client:
+        assert client.hear_all() == b""
+
+
 async def test_an_error_of_the_server_itself_is_logged_and_ends_one_connection(
     world: World, serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def connect() -> None:
-        with peers.client(server.port) as client:
-            assert client.hear_all() == b""
-
-    class Broken(Handler):
-        gone = False
-
-        def __getattribute__(self, name: str) -> object:
-            if name == "on_connect" and self.gone:
-                raise LookupError(name)
-            return super().__getattribute__(name)
-
-    handler = Broken()
+    handler = BreaksDown()
     async with serve(handler) as server:
-        handler.gone = True
-        await world.in_thread(connect)
-        await world.in_thread(connect)
+        handler.broken = True
+        await world.in_thread(lambda: hear_nothing(server.port))
+        await world.in_thread(lambda: hear_nothing(server.port))
     logged = [
         record.getMessage() for record in caplog.records if record.name == "smtp_adapters.server"
     ]
     assert logged == ["a connection was given up"] * 2
+
+
+async def test_a_log_that_fails_ends_no_server(
+    world: World, serve: Serve, connect: Connect
+) -> None:
+    class Full(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise OSError(ENOSPC, os.strerror(ENOSPC))
+
+    logger, full, handler = logging.getLogger("smtp_adapters.server"), Full(), BreaksDown()
+    logger.addHandler(full)
+    try:
+        async with serve(handler) as server:
+            handler.broken = True
+            await world.in_thread(lambda: hear_nothing(server.port))
+            handler.broken = False
+            async with connect(server):
+                pass
+    finally:
+        logger.removeHandler(full)
 
 
 async def test_handlers_may_be_coroutine_functions_where_the_world_awaits(

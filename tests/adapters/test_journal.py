@@ -11,7 +11,8 @@ import ssl
 import stat
 import threading
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -448,6 +449,48 @@ def test_nothing_that_is_told_can_forge_a_record(caplog: pytest.LogCaptureFixtur
         assert message.isprintable()
         assert message.count(r"a\r\nb\x1b[2J\u202e") >= 2
         assert len(message) < 300
+
+
+@contextmanager
+def log_raising(error: BaseException) -> Generator[None]:
+    """Have a handler of the log raise for each record."""
+
+    class Raising(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise error
+
+    handler = Raising()
+    loggers = [journal.logger, logging.getLogger("smtp_adapters.server")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+
+
+async def test_a_log_that_fails_costs_nothing(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(_line: TraceLine) -> None:
+        raise error
+
+    caplog.set_level(logging.DEBUG, "smtp_proto")
+    error = OSError(28, "No space left on device")
+    with log_raising(error):
+        async with serve(trace=full) as server:
+            async with connect(server.port, trace=full) as client:
+                assert (await client.send(ENVELOPE, CONTENT)).reply.code == 250
+            with pytest.raises(AuthenticationError):
+                await connect(server.port, auth=("ann", WRONG_PASSWORD)).open()
+
+
+def test_what_interrupts_the_log_comes_through(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "smtp_proto")
+    told = ConnectionJournal("client", "mx:25", FailedLogins(), None)
+    with log_raising(KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
+        told.happened("connected")
 
 
 def test_where_nobody_listens_nothing_is_wanted(caplog: pytest.LogCaptureFixture) -> None:

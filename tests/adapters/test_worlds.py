@@ -26,6 +26,7 @@ from smtp_adapters.socket import loop as loop_in_socket
 from smtp_adapters.socket import stream as stream_in_socket
 from smtp_adapters.trio import loop as loop_in_trio
 from smtp_adapters.trio import stream as stream_in_trio
+from smtp_proto.engine import LocalProtocolError
 from smtp_proto.flow import (
     Connect,
     ConnectionLost,
@@ -543,6 +544,18 @@ async def test_what_goes_wrong_while_a_handlers_nursery_is_cancelled_is_told() -
     assert isinstance(inner, KeyError)
 
 
+# --- long waits ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [3_000_000.0, 1e10])
+async def test_timeouts_may_be_of_any_length(world: World, seconds: float) -> None:
+    async with (
+        world.server(Handler(), timeouts=seconds) as server,
+        world.client("127.0.0.1", server.port, security=Security.NONE, timeouts=seconds) as client,
+    ):
+        assert (await client.send(ENVELOPE, b"x" * FLOOD)).accepted
+
+
 # --- a server short of descriptors, or of threads ------------------------------------------------
 
 
@@ -617,3 +630,22 @@ async def test_a_server_without_any_thread_is_not_open(monkeypatch: pytest.Monke
     server.close()
     with server:
         assert server.port
+
+
+@in_the_world_of(SOCKET)
+@pytest.mark.parametrize("left", range(6))
+async def test_a_server_without_the_descriptors_it_needs_is_not_open(left: int) -> None:
+    server = in_socket.SMTPServer(Handler())
+    with server:
+        pass  # whatever it reads from a file has been read now
+    *spare, last = [socket.socket() for _ in range(left + 1)]
+    with last, no_descriptor_left(last.fileno()):
+        for each in spare:
+            each.close()
+        with pytest.raises(OSError, match="Too many open files"):
+            server.__enter__()
+        with pytest.raises(LocalProtocolError, match="not open"):
+            assert server.port
+        server.close()
+    with server, peers.client(server.port) as client:
+        client.hear("220")

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from smtp_adapters.cli import check, probe, send, serve
 from smtp_adapters.cli.names import CLIENT, Names
-from smtp_adapters.cli.text import Exit, complain
+from smtp_adapters.cli.text import Exit, complain, finish
 
 _DEMO_HELP = "see real messages go through all adapters"
 _DEMO_DESCRIPTION = """\
@@ -28,7 +28,13 @@ _EXIT_CODES = "exit codes:\n" + "\n".join(f"  {code:3}  {code.meaning}" for code
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments`, or else the command line, ask for; return its exit code."""
-    given = _parsed(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _carry_out(_parsed(sys.argv[1:] if arguments is None else arguments))
+    finally:
+        finish()
+
+
+def _carry_out(given: argparse.Namespace) -> Exit:
     run: Callable[[argparse.Namespace], Exit] = given.run
     names: Names = given.names
     try:

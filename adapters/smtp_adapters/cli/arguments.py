@@ -129,12 +129,16 @@ def _password(given: argparse.Namespace) -> str:
             # Its name is not shown: it may be the password by mistake.
             raise ValueError("--password-env: the variable that it names is not set, or empty")
         return os.environ[variable]
-    if not sys.stdin.isatty():
+    if not _may_ask():
         raise ValueError(
             "--user without a password, and no terminal to ask for it:"
             " give --password-file or --password-env"
         )
     return getpass.getpass(f"Password of {user}: ")
+
+
+def _may_ask() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 # --- The settings of a client -----------------------------------------------------------------
@@ -220,7 +224,7 @@ def _with_password(settings: Settings) -> Settings:
     """The settings; with a password from the terminal, if there is none and somebody to ask."""
     user = settings.given.get("auth.user")
     places = {given.key.place for given in settings.given.values()}
-    if user is None or BY_NAME["password"].place in places or not sys.stdin.isatty():
+    if user is None or BY_NAME["password"].place in places or not _may_ask():
         return settings
     password = getpass.getpass(f"Password of {shown(user.text)}: ")
     return Settings.of([Given.of(BY_NAME["password"], password, "the password")]).over(settings)

@@ -101,7 +101,7 @@ def run(given: argparse.Namespace) -> Exit:
     except RecipientsRefused as error:
         for recipient, reply in error.refused.items():
             complain(f"<{recipient}> was refused: {reply}")
-        complain("no recipient was accepted: nothing was sent")
+        complain("no recipient was accepted: nothing was delivered")
         return exit_of(error)
     except SMTPError as error:
         complain(explained(error))
@@ -145,7 +145,11 @@ def _rcpt_parameters(given: argparse.Namespace) -> RcptParameters:
 
 
 def _read(file: str) -> bytes:
-    return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    if file != "-":
+        return Path(file).read_bytes()
+    if sys.stdin is None:
+        raise ValueError("-: the standard input, where the message should come from, is closed")
+    return sys.stdin.buffer.read()
 
 
 def _server(settings: Settings) -> str:

@@ -233,4 +233,7 @@ class _OneLine(LogHandler):
 
     def emit(self, record: LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        complain(record.getMessage() + (f": {type(error).__name__}: {error}" if error else ""))
+        try:
+            complain(record.getMessage() + (f": {type(error).__name__}: {error}" if error else ""))
+        except Exception:  # noqa: BLE001 - as the standard library's own handlers
+            self.handleError(record)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum, IntEnum
-from typing import NamedTuple, TextIO
+from io import StringIO
+from pathlib import Path
+from typing import NamedTuple, TextIO, TypeGuard, cast
 
 from smtp_adapters.cli.names import CLIENT
 from smtp_proto.flow.errors import (
@@ -136,14 +138,55 @@ def complain(line: str) -> None:
     _print(f"{_PROGRAM}: {line}", sys.stderr)
 
 
-def _print(line: str, stream: TextIO) -> None:
-    encoding = stream.encoding or "ascii"
-    try:
-        text = escaped(line).encode(encoding, "backslashreplace").decode(encoding)
-        print(text, file=stream, flush=True)
-    except BrokenPipeError:
-        # Nobody reads any more, which changes nothing about the mail.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+def _print(line: str, stream: TextIO | None) -> None:
+    print(escaped(line), file=_unfailing(stream), flush=True)
+
+
+# --- Streams ----------------------------------------------------------------------------------
+
+
+def finish() -> None:
+    """Drop what could not be written: Python would try it again at its exit, and exit with 120."""
+    for stream in (sys.stdout, sys.stderr):
+        if _is_open(stream):
+            try:
+                stream.flush()
+            except OSError:
+                with suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+                    os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def _unfailing(stream: TextIO | None) -> TextIO:
+    return cast("TextIO", _Unfailing(stream if _is_open(stream) else StringIO()))
+
+
+def _is_open(stream: TextIO | None) -> TypeGuard[TextIO]:
+    return stream is not None and not stream.closed  # None: it was not there when Python began
+
+
+class _Unfailing:
+    """A stream that never raises: nobody reads, nothing fits on the disk, the terminal is gone.
+
+    That changes nothing about the mail. What comes later is tried again.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write what the stream takes, with escapes for letters that it does not know."""
+        encoding = self._stream.encoding or "ascii"
+        with suppress(OSError):
+            self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        return len(text)
+
+    def flush(self) -> None:
+        """Write it now."""
+        with suppress(OSError):
+            self._stream.flush()
 
 
 # --- Progress ---------------------------------------------------------------------------------
@@ -152,7 +195,8 @@ def _print(line: str, stream: TextIO) -> None:
 @contextmanager
 def progress(what: str, total: int, unit: str) -> Generator[Callable[[int], None]]:
     """Show on a terminal how far something is; call what this gives with each step's size."""
-    if not sys.stderr.isatty():
+    stream = _unfailing(sys.stderr)
+    if not stream.isatty():
         yield _ignore
         return
     try:
@@ -168,7 +212,12 @@ def progress(what: str, total: int, unit: str) -> Generator[Callable[[int], None
         MofNCompleteColumn(),
         TextColumn(unit),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(
+        *columns,
+        console=Console(file=stream),
+        transient=True,
+        redirect_stdout=False,  # which may not be there
+    ) as bar:
         task = bar.add_task(escaped(what), total=total)
         yield lambda step: bar.advance(task, step)
 
@@ -206,7 +255,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str | Cell]]) -> 
         all(row[index].text.replace(".", "").isdigit() for row in cells)
         for index in range(len(columns))
     ]
-    if sys.stdout.isatty() and _show_rich_table(columns, cells, right):
+    if _unfailing(sys.stdout).isatty() and _show_rich_table(columns, cells, right):
         return
     texts = [[cell.text for cell in row] for row in cells]
     widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
@@ -252,5 +301,5 @@ def _show_rich_table(
         )
     for row in cells:
         table.add_row(*(Text(cell.text, cell.mood.value) for cell in row))
-    Console().print(table)
+    Console(file=_unfailing(sys.stdout)).print(table)
     return True

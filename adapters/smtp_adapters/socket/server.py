@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from smtp_adapters.reach import TimeIsUp
-from smtp_adapters.server import GRACE, Server, check_grace, logger
+from smtp_adapters.server import GRACE, Server, check_grace, log_given_up, log_not_served
 from smtp_adapters.socket.loop import carry_out
 from smtp_adapters.socket.stream import Stream, seconds_until
 from smtp_proto.flow import Handler, Serve
@@ -134,7 +134,7 @@ class SMTPServer(Server):
                 except BlockingIOError:
                     continue  # the client has gone already
                 except OSError as error:
-                    logger.warning("cannot accept a connection: %s", error)
+                    log_not_served("accept", error)
                     sleep(_ACCEPT_AGAIN)
                     continue
                 self._begin(connection, str(address[0]))
@@ -146,8 +146,8 @@ class SMTPServer(Server):
             return
         try:
             flow = self._serve(peer)
-        except Exception:  # noqa: BLE001 - it is ours, and others are to be served
-            logger.exception("a connection was given up")
+        except Exception as error:  # noqa: BLE001 - it is ours, and others are to be served
+            log_given_up(error)
             stream.close()
             return
         stream.interrupt_by(self._ear, lambda: flow.awaits_command)
@@ -157,7 +157,7 @@ class SMTPServer(Server):
             thread.start()
         except RuntimeError as error:
             del self._connections[thread]
-            logger.warning("cannot serve a connection: %s", error)
+            log_not_served("serve", error)
             self._refuse(stream)
 
     def _refuse(self, stream: Stream) -> None:
@@ -168,8 +168,8 @@ class SMTPServer(Server):
     def _converse(self, flow: Serve, stream: Stream) -> None:
         try:
             carry_out(flow, stream)
-        except Exception:  # noqa: BLE001 - it is ours, and told to who looks after the server
-            logger.exception("a connection was given up")
+        except Exception as error:  # noqa: BLE001 - it is ours, and told to who looks after the server
+            log_given_up(error)
         finally:
             stream.close()
             self._connections.pop(current_thread(), None)

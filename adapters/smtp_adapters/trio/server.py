@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 import trio
 
-from smtp_adapters.server import GRACE, Server, check_grace, logger
+from smtp_adapters.server import GRACE, Server, check_grace, log_given_up
 from smtp_adapters.trio.loop import carry_out
 from smtp_adapters.trio.stream import Stream
 from smtp_proto.flow import Serve
@@ -119,8 +119,8 @@ class SMTPServer(Server):
                 flow = self._serve(stream.peer)
                 self._flows[flow] = stream
                 await carry_out(flow, stream)
-        except Exception:  # noqa: BLE001 - it is ours, and told to who looks after the server
-            logger.exception("a connection was given up")
+        except Exception as error:  # noqa: BLE001 - it is ours, and told to who looks after the server
+            log_given_up(error)
         finally:
             stream.abort()
             stream.gone.set()
