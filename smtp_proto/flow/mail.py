@@ -102,10 +102,11 @@ class UnderWay:
     """The transactions on a session that are not settled, oldest first.
 
     All of them but the newest have been sent whole, and wait for replies. `closing`: the reply
-    behind which the server says nothing more.
+    behind which the server says nothing more. `loss`: what has ended the session when all were
+    settled.
     """
 
-    __slots__ = ("_engine", "_queue", "_session", "_window", "closing")
+    __slots__ = ("_engine", "_queue", "_session", "_window", "closing", "loss")
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -113,6 +114,7 @@ class UnderWay:
         self._window = session.limits.pipelined_commands if session.pipelining else 1
         self._queue: deque[Transaction] = deque()  # the next reply belongs to the first of them
         self.closing: Reply | None = None
+        self.loss: SMTPError | None = None
 
     @property
     def waits(self) -> bool:
@@ -202,7 +204,7 @@ class UnderWay:
         self._note(replies)
         if queue[-1].settled:
             if self.closing is None and not session.ready_for_mail:
-                yield from _clear_up(session)
+                self.loss = yield from _clear_up(session)
         elif session.over:
             session.poll(timer)  # it raises if the last was no answer to all
             self._close(replies[-1][1])
@@ -275,10 +277,10 @@ def _next_piece(session: Session) -> Steps[bytes | None]:
     return None if piece is None else bytes(piece)  # its owner may put the next one in its place
 
 
-def _clear_up(session: Session) -> Steps[None]:
+def _clear_up(session: Session) -> Steps[SMTPError | None]:
     """Bring the server back to where it takes another MAIL.
 
-    Where that fails, the session is no longer usable: no more than that.
+    Where that fails, the session is no longer usable: no more than that. Returns why.
     """
     engine = session.engine
     try:
@@ -289,5 +291,6 @@ def _clear_up(session: Session) -> Steps[None]:
                 yield from session.next_reply(session.timer(Phase.FINAL))
         elif engine.can_send(Rset()):
             yield from session.request(Rset(), Phase.COMMAND)  # RFC 3030 2, after BDAT
-    except SMTPError:
-        return
+    except SMTPError as error:
+        return error
+    return None

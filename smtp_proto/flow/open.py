@@ -141,10 +141,11 @@ def _await_first_octets(settings: OpenSettings, reached: tuple[Link, str | None]
     timer = Timer(Phase.GREETING_PROBE, settings.timeouts.greeting_probe)
     try:
         octets = yield from link.receive(timer)
-    except TotalTimeout as error:
-        raise link.timed_out(timer, error) from None
     except TimeoutError as error:
-        raise _Silence(link.timed_out(timer, error), reached) from None
+        timed_out = link.timed_out(timer, error)
+        if isinstance(error, TotalTimeout) or error.errno is not None:  # the system has given up
+            raise timed_out from None
+        raise _Silence(timed_out, reached) from None
     except OSError as error:
         lost = ConnectionLost(f"the connection was lost in phase {timer.phase.value}: {error}")
         raise in_phase(timer.phase, lost) from error

@@ -148,7 +148,7 @@ class SendMany:
             raise
         else:
             if not self._waits and not session.usable:
-                self._end_with(self._lost())
+                self._end_with(self._queue.loss or self._lost())
 
     def _lost(self) -> ConnectionLost:
         closing = self._queue.closing

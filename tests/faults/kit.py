@@ -230,9 +230,14 @@ class Kit:
         blocking: Client = getattr(client, "_blocking", client)
         blocking._prepare(self.given(wire))
 
-    async def carry_out(self, flow: Flow[None], wire: Stream) -> None:
-        """Carry out a server's flow with the loop of the world; the stream is closed behind it."""
-        verbs = cast("Verbs", self.verbs(self.given(wire)))
+    async def carry_out(
+        self, flow: Flow[None], wire: Stream, around: Callable[[object], object] = lambda it: it
+    ) -> None:
+        """Carry out a server's flow with the loop of the world; the stream is closed behind it.
+
+        `around`: what to put around the verbs of the stream.
+        """
+        verbs = cast("Verbs", around(self.verbs(self.given(wire))))
         await done(verbs.connect(CONNECT) if self.world.awaits else verbs.connect(CONNECT, inf))
         try:
             await done(self.carries_out(flow, verbs))

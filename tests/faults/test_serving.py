@@ -27,22 +27,13 @@ from smtp_proto.flow import (
     Timeouts,
 )
 from smtp_proto.sasl import Credentials
-from smtp_proto.testing import ADDRESS, Fault, Link
-from smtp_proto.wire import Mail, Rcpt
+from smtp_proto.testing import ADDRESS, Fault, Link, Stream
+from smtp_proto.wire import Mail, Octets, Rcpt
 from tests.adapters.worlds import ASYNCIO, Server
 from tests.faults.conftest import left_open
 from tests.faults.kit import KITS, Kit, Wire, case_clock
-from tests.faults.talks import BODY
-from tests.faults.test_verbs import Whim
-
-SESSION = (
-    b"EHLO client.example\r\n"
-    b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.net>\r\nRCPT TO:<c@example.net>\r\n"
-    b"BDAT 22 LAST\r\n" + BODY + b"VRFY ann\r\nEXPN all\r\n"
-    b"MAIL FROM:<a@example.org>\r\nRSET\r\n"
-    b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.net>\r\nDATA\r\n"
-    b"Subject: x\r\n\r\n..hello\r\n.\r\nQUIT\r\n"
-)
+from tests.faults.test_verbs import STRANGE, SYSTEM, Failing, Whim
+from tests.faults.visits import CONTENTS, SESSION, VISITED, accepted, assert_true, visitor
 
 where_the_world_awaits = pytest.mark.parametrize(  # a thread cannot be interrupted
     "kit",
@@ -50,6 +41,9 @@ where_the_world_awaits = pytest.mark.parametrize(  # a thread cannot be interrup
     indirect=True,
     ids=lambda kit: kit.world.name,
 )
+
+
+BREAKS = [Fault.DROP, Fault.RESET, Fault.SILENCE, Fault.STALL]
 
 
 class Keeping(Handler):
@@ -147,11 +141,21 @@ def heard(link: Link) -> bytes:
     return b""
 
 
-async def serve(kit: Kit, handler: Handler, wire: Wire, **more: object) -> float:
+def bare(verbs: object) -> object:
+    return verbs
+
+
+async def serve(
+    kit: Kit,
+    handler: Handler,
+    wire: Wire,
+    around: Callable[[object], object] = bare,
+    **more: object,
+) -> float:
     """Serve one client to the end; return how long it took."""
     begin, tasks = kit.now(), kit.tasks()
     try:
-        await kit.carry_out(Serve(handler, settings(**more), ADDRESS), wire)
+        await kit.carry_out(Serve(handler, settings(**more), ADDRESS), wire, around)
     finally:
         assert wire.closed or wire.lost
         await kit.settled()
@@ -162,35 +166,121 @@ async def serve(kit: Kit, handler: Handler, wire: Wire, **more: object) -> float
 # --- Clients that break off ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", [Fault.DROP, Fault.RESET, Fault.SILENCE, Fault.STALL])
-def test_a_client_that_breaks_off_behind_any_octet(kit: Kit, fault: Fault) -> None:
+@pytest.mark.parametrize("course", ["to_server", "to_client"])
+@pytest.mark.parametrize("fault", BREAKS)
+def test_a_client_that_breaks_off_behind_any_octet(kit: Kit, fault: Fault, course: str) -> None:
     async def main() -> None:
         whole, (link, wire) = Keeping(), link_to(kit, SESSION)
         await serve(kit, whole, wire)
         replies = heard(link)
-        assert whole.contents == [BODY, BODY]
-        assert replies.count(b"accepted") == 2
-        for octets in range(len(SESSION)):
+        assert whole.contents == CONTENTS
+        assert accepted(replies) == 2
+        for octets in range(len(SESSION if course == "to_server" else replies)):
             link, wire = link_to(kit)
-            link.to_server.strike_after(octets, fault)
+            getattr(link, course).strike_after(octets, fault)
             with suppress(OSError):
                 link.client.write(SESSION)
             handler = Keeping()
             took = await serve(kit, handler, wire)
             said = heard(link)
-            assert handler.errors == []
-            assert handler.calls.count("on_disconnect") == 1
-            assert handler.calls[-1] == "on_disconnect"
-            assert handler.contents == [BODY] * len(handler.contents)
-            # Who was told that it is accepted can rely on it; where none could be told, none was.
-            assert said.count(b"accepted") <= len(handler.contents)
+            assert_ended(handler)
+            assert_true(handler.contents, accepted(said), ahead=2)
             if fault is Fault.DROP:
-                assert said.count(b"accepted") == len(handler.contents)
                 assert replies.startswith(said)
-            if fault in (Fault.DROP, Fault.RESET):
-                assert took == 0.0
-            else:
+            if course == "to_client":
+                assert len(said) == (0 if fault is Fault.RESET else octets)
+            elif fault is Fault.DROP:
+                assert accepted(said) == len(handler.contents)
+            if fault is Fault.STALL or (fault is Fault.SILENCE and course == "to_server"):
                 assert 0.0 < took < 300.0 + 10.0 + 2.0
+            else:
+                assert took == 0.0
+
+    kit.run(main)
+
+
+# --- Within TLS, and logged in -------------------------------------------------------------------
+
+
+class Bordered(Wire):
+    """Notes behind how many octets a read or a write has ended."""
+
+    def __init__(self, inner: Stream) -> None:
+        super().__init__(inner)
+        self.borders: dict[str, set[int]] = {"reads": set(), "writes": set()}
+
+    def write(self, data: Octets) -> None:
+        super().write(data)
+        self.borders["writes"].add(self.written)
+
+    def read(self, maximum: int = 65_536) -> bytes | None:
+        octets = super().read(maximum)
+        self.borders["reads"].add(self.read_so_far)
+        return octets
+
+
+def assert_ended(handler: Keeping) -> None:
+    assert handler.errors == []
+    assert handler.calls.count("on_disconnect") == 1
+    assert handler.calls[-1] == "on_disconnect"
+
+
+@pytest.mark.parametrize("way", ["reads", "writes"])
+@pytest.mark.parametrize("fault", BREAKS)
+def test_a_session_within_tls_that_breaks_anywhere(kit: Kit, fault: Fault, way: str) -> None:
+    """A record is taken whole or not at all: so each is cut before its last octet, and behind."""
+
+    async def main() -> None:
+        whole, peer = Keeping(), visitor(case_clock(kit))
+        wire = Bordered(peer)
+        await serve(kit, whole, wire, bare, **VISITED)
+        peer.finish()
+        assert_ended(whole)
+        assert whole.contents == CONTENTS
+        borders = wire.borders[way]
+        assert len(borders) > 10
+        for octets in sorted(borders | {border - 1 for border in borders} - {-1}):
+            handler, peer = Keeping(), visitor(case_clock(kit))
+            limit = {way: float(octets)}
+            took = await serve(kit, handler, Wire(peer, fault=fault, **limit), bare, **VISITED)
+            assert_ended(handler)
+            assert_true(handler.contents, accepted(peer.heard))
+            if fault in (Fault.DROP, Fault.RESET):
+                assert took < 1.0
+            else:
+                assert took < 300.0 + 10.0 + 2.0
+
+    kit.run(main)
+
+
+@pytest.mark.parametrize("verb", ["send", "receive"])
+@pytest.mark.parametrize("make", SYSTEM + STRANGE, ids=lambda make: repr(make()))
+def test_a_verb_that_fails_anywhere_ends_the_session(
+    kit: Kit, make: Callable[[], BaseException], verb: str
+) -> None:
+    """What the system says is the end of the stream; what else is raised comes out as it is."""
+
+    async def main() -> None:
+        for call in itertools.count(1):
+            error, handler, peer = make(), Keeping(), visitor(case_clock(kit))
+            wire = Wire(peer)
+            failing = partial(Failing, name=verb, call=call, error=error, wire=wire)
+            raised: BaseException | None = None
+            try:
+                await serve(kit, handler, wire, failing, **VISITED)
+            except type(error) as its:
+                raised = its
+            assert_true(handler.contents, accepted(peer.heard))
+            if not wire.broken:
+                assert handler.contents == CONTENTS
+                break
+            if isinstance(error, OSError):
+                assert raised is None
+                assert_ended(handler)
+            else:
+                assert raised is error
+                assert handler.errors == []
+        assert call > 10
 
     kit.run(main)
 

@@ -359,6 +359,14 @@ def test_silence_for_ever(other: OpenSettings) -> None:
     assert went.ways == [(587, STARTTLS, SMTPTimeout), (587, IMPLICIT, SMTPTimeout)]
 
 
+def test_who_is_given_up_by_the_system_is_not_silent(other: OpenSettings) -> None:
+    given_up = Says(TimeoutError(110, "Connection timed out"))
+    error, went = fail(SMTPTimeout, other, given_up)
+    assert (error.phase, error.seconds) == (Phase.GREETING_PROBE, None)
+    assert went.ways == [(587, STARTTLS, SMTPTimeout)]
+    assert not given_up.sent
+
+
 @pytest.mark.parametrize(
     ("end", "error"),
     [

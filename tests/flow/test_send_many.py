@@ -633,6 +633,16 @@ def test_behind_a_reset_that_is_refused_no_message_is_taken() -> None:
     assert not session.usable
 
 
+def test_behind_a_reset_that_is_not_answered_it_is_told_why() -> None:
+    outcomes, error, session, _ = converse(
+        PIPELINING, GROUP + OK + OK + "S: 554 No\n" + "C: RSET\nS:TIME\n", count=3
+    )
+    assert names(outcomes) == ["PermanentContentRefused"]
+    assert isinstance(error, SMTPTimeout)
+    assert (error.phase, error.seconds) == (Phase.COMMAND, 300)
+    assert not session.usable
+
+
 def test_what_was_said_before_a_write_failed_counts_for_each_message() -> None:
     outcomes, error, _, _ = converse(
         PIPELINING,
