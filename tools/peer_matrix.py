@@ -1,9 +1,12 @@
 """Runs the tests with servers and proxies of others, and writes what they proved.
 
-`python -m tools.peer_matrix` needs all of them, as tests/interop/install.sh installs them. Knows
-the names of those tests and of their parameters. Must not know how a peer is run.
+`python -m tools.peer_matrix` needs all of them, as tests/interop/install.sh installs them. With
+--check it runs all tests of that kind, and says whether the page is what they prove: that is part
+of `make test-rest`. Knows the names of those tests and of their parameters. Must not know how a
+peer is run.
 """
 
+import argparse
 import gzip
 import json
 import os
@@ -18,12 +21,13 @@ from typing import TypeAlias
 import pytest
 
 from tests.interop.clients import CLIENTS
-from tests.interop.peers import PROXIES, SERVERS, Mode, ProxyKind, ServerKind
+from tests.interop.peers import DOVECOT_SUBMISSION, PROXIES, SERVERS, Mode, ProxyKind, ServerKind
 from tools.page import ROOT
 
 PAGE = ROOT / "docs" / "peers.md"
 TESTS = tuple(
-    f"tests/interop/test_{name}.py" for name in ("servers", "auth", "proxies", "clients", "gsasl")
+    f"tests/interop/test_{name}.py"
+    for name in ("servers", "auth", "proxies", "clients", "gsasl", "kerberos")
 )
 UNPACKED = Path(os.environ.get("SMTP_PROTO_PEERS", "/var/cache/smtp-proto-tests"))
 
@@ -33,6 +37,10 @@ OPENING = """\
 Made by `python -m tools.peer_matrix`, which runs the tests of `tests/interop` with real servers,
 proxies and clients and writes down what passed. "yes" is a test that passed in each of the three
 worlds: sockets, asyncio and trio. What has no mark is not offered by the peer, or was not tried.
+Postfix asks Dovecot about logins. So does Exim where a token is shown; its SCRAM and DIGEST-MD5 are
+those of Cyrus SASL.
+
+`make test-rest` compares all but the versions with what it finds, where every peer has to be there.
 """
 
 # --- What a run proves -----------------------------------------------------------------------
@@ -43,7 +51,7 @@ Proof: TypeAlias = tuple[str, frozenset[str]]
 
 @dataclass(slots=True)
 class Recorder:
-    """A plugin of pytest that keeps which tests passed."""
+    """A plugin of pytest that keeps which of our tests passed."""
 
     passed: set[Proof] = field(default_factory=set[Proof])
 
@@ -53,15 +61,17 @@ class Recorder:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Keep the test, if this is the report that it passed."""
         report = yield
-        if report.when == "call" and report.passed:
+        ours = item.nodeid.partition("::")[0] in TESTS
+        if ours and report.when == "call" and report.passed:
             self.passed.add(proof(item))
         return report
 
 
 def proof(item: pytest.Function) -> Proof:
     """Name what a test proves."""
-    parameters = {name: value for name, value in item.callspec.params.items() if name != "world"}
-    return item.originalname.removeprefix("test_"), frozenset(map(text, parameters.values()))
+    given = item.callspec.params if hasattr(item, "callspec") else {}
+    parameters = (text(value) for name, value in given.items() if name != "world")
+    return item.originalname.removeprefix("test_"), frozenset(parameters)
 
 
 def text(parameter: object) -> str:
@@ -109,18 +119,23 @@ VERSIONS: Mapping[str, Callable[[], str]] = {
     "curl": debian("curl"),
     "msmtp": debian("msmtp"),
     "nodemailer": node("nodemailer"),
-    "smtplib": platform.python_version,
+    "smtplib, of Python": platform.python_version,
     "aiosmtplib": lambda: version("aiosmtplib"),
     "gsasl": debian("gsasl"),
+    "Cyrus SASL, in Exim": debian("libsasl2-2"),
+    "MIT Kerberos": debian("krb5-kdc"),
 }
-"""The name of a peer, of a proxy its first word, and how its version is found."""
+"""How the version of a peer is found."""
 
 # --- The page --------------------------------------------------------------------------------
 
+LAST = "Versions"
 MODES = {Mode.CLEAR: "clear", Mode.STARTTLS: "STARTTLS", Mode.IMPLICIT: "TLS"}
 MECHANISMS = (
     "SCRAM-SHA-256-PLUS",
     "SCRAM-SHA-1-PLUS",
+    "EXTERNAL",
+    "SCRAM-SHA-512",
     "SCRAM-SHA-256",
     "SCRAM-SHA-1",
     "OAUTHBEARER",
@@ -137,21 +152,27 @@ EXTENSIONS: Mapping[str, str] = {
     "SIZE": "messages",
     "SMTPUTF8": "addresses_outside_of_ascii",
     "DSN": "notifications",
+    "REQUIRETLS": "tls_on_all_the_way",
 }
 """The extensions that are used where they are offered, and the test that does it."""
 
 
 def page(passed: frozenset[Proof]) -> str:
-    """Write the whole page."""
-    python = f"\nThis run: Python {platform.python_version()}, {platform.system()}.\n"
+    """Write the page, but for the versions."""
     parts = (
         servers(passed),
         mechanisms(passed),
         extensions(passed),
         *proxies(passed),
         *clients(passed),
+        kerberos(passed),
     )
-    return OPENING + python + "".join(parts)
+    return OPENING + "".join(parts)
+
+
+def versions() -> str:
+    """Write the rest of the page, which may be another one where the same is proven."""
+    return table(LAST, ["peer", "version"], ((name, find()) for name, find in VERSIONS.items()))
 
 
 def servers(passed: frozenset[Proof]) -> str:
@@ -162,9 +183,9 @@ def servers(passed: frozenset[Proof]) -> str:
         sent = (mark(passed, "messages", case) for case in cases.values())
         found = any(("auto_finds_tls", frozenset({case})) in passed for case in cases.values())
         refusing = (mark(passed, "20_recipients_and_one_that_is_refused", cases[Mode.CLEAR]),)
-        return [found_version(kind.name), *sent, "yes" if found else "", *refusing]
+        return [*sent, "yes" if found else "", *refusing]
 
-    titles = ["server", "version", *MODES.values(), "AUTO finds TLS", "a recipient is refused"]
+    titles = ["server", *MODES.values(), "AUTO finds TLS", "a recipient is refused"]
     rows = ([kind.name, *row(kind)] for kind in SERVERS)
     return table("Servers: messages that arrive as they were sent", titles, rows)
 
@@ -173,18 +194,14 @@ def mechanisms(passed: frozenset[Proof]) -> str:
     """Write which mechanism was used with which server, and whether in clear or under TLS."""
 
     def cell(kind: ServerKind, mechanism: str) -> str:
-        return ", ".join(
-            name
-            for mode, name in MODES.items()
-            if mark(passed, "every_mechanism", f"{kind.name}-{mode.value}", mechanism)
-            or mark(passed, "every_mechanism", kind.name, mode.name, mechanism)
+        return in_modes(
+            lambda mode: (
+                mark(passed, "every_mechanism", f"{kind.name}-{mode.value}", mechanism)
+                or mark(passed, "every_mechanism", kind.name, mode.name, mechanism)
+            )
         )
 
-    used = [
-        mechanism
-        for mechanism in MECHANISMS
-        if any(mechanism in kind.mechanisms | kind.token_mechanisms for kind in SERVERS)
-    ]
+    used = [name for name in MECHANISMS if any(name in kind.all_mechanisms for kind in SERVERS)]
     rows = (
         [
             kind.name,
@@ -199,11 +216,14 @@ def mechanisms(passed: frozenset[Proof]) -> str:
 
 
 def extensions(passed: frozenset[Proof]) -> str:
-    """Write which extension was used with which server."""
+    """Write which extension was used with which server, and in which mode."""
 
     def cell(kind: ServerKind, extension: str, test: str) -> str:
-        offered = extension in kind.keywords
-        return mark(passed, test, f"{kind.name}-{kind.modes[-1].value}") if offered else ""
+        def marked(mode: Mode) -> str:
+            offered = extension in kind.keywords_in(mode)
+            return mark(passed, test, f"{kind.name}-{mode.value}") if offered else ""
+
+        return in_modes(marked)
 
     rows = (
         [kind.name, *(cell(kind, extension, test) for extension, test in EXTENSIONS.items())]
@@ -224,10 +244,10 @@ def proxies(passed: frozenset[Proof]) -> Iterable[str]:
         )
         wrong = mark(passed, "a_wrong_password", hop)
         nobody = mark(passed, "a_destination_where_nobody_listens", hop)
-        return [kind.name, found_version(kind.name.split()[0]), scheme, *modes, wrong, nobody]
+        return [kind.name, scheme, *modes, wrong, nobody]
 
     refusals = ["a wrong password is told", "nobody listens there"]
-    titles = ["proxy", "version", "protocol", *MODES.values(), *refusals]
+    titles = ["proxy", "protocol", *MODES.values(), *refusals]
     yield table(
         "Proxies: what goes through to Postfix",
         titles,
@@ -245,23 +265,33 @@ def clients(passed: frozenset[Proof]) -> Iterable[str]:
     def row(client: str) -> Sequence[str]:
         modes = (mark(passed, mode_test, client, mode.value, none) for mode in MODES)
         content = mark(passed, "the_messages_of_the_demo_arrive_as_they_were_sent", client)
-        return [client, found_version(client), *modes, content]
+        return [client, *modes, content]
 
     def cell(client: str, mechanism: str) -> str:
-        return ", ".join(
-            name
-            for mode, name in MODES.items()
-            if mark(passed, mode_test, client, mode.value, mechanism)
-        )
+        return in_modes(lambda mode: mark(passed, mode_test, client, mode.value, mechanism))
 
-    titles = ["client", "version", *MODES.values(), "messages arrive as they were sent"]
+    titles = ["client", *MODES.values(), "messages arrive as they were sent"]
     yield table("Clients that deliver to our servers", titles, map(row, CLIENTS))
     used = [name for name in MECHANISMS if any(cell(client, name) for client in CLIENTS)]
     rows = ([client, *(cell(client, name) for name in used)] for client in CLIENTS)
     yield table("Clients: logins", ["client", *used], rows)
     bound = ([name, mark(passed, "every_mechanism", name)] for name in MECHANISMS)
-    titles = ["mechanism", f"STARTTLS, version {found_version('gsasl')}"]
-    yield table("GNU SASL: logins", titles, (row for row in bound if row[1]))
+    yield table("GNU SASL: logins", ["mechanism", "STARTTLS"], (row for row in bound if row[1]))
+
+
+def kerberos(passed: frozenset[Proof]) -> str:
+    """Write who was logged in at with Kerberos tickets, and who logged in with some at ours."""
+    used = ("GSSAPI", "GSS-SPNEGO")
+    dovecot = (mark(passed, "a_message_to_dovecot", each, "tickets") for each in used)
+    rows = [
+        [DOVECOT_SUBMISSION.name, *dovecot],
+        *(
+            [each, mark(passed, "clients_of_others_deliver", each), ""]
+            for each in ("curl", "msmtp")
+        ),
+        ["gsasl", mark(passed, "gsasl_logs_in"), ""],
+    ]
+    return table("Kerberos: logins behind STARTTLS", ["peer", *used], rows)
 
 
 def all_of(passed: frozenset[Proof], test: str) -> Sequence[Sequence[str]]:
@@ -270,14 +300,14 @@ def all_of(passed: frozenset[Proof], test: str) -> Sequence[Sequence[str]]:
     return sorted(sorted(row, key=lambda text: (-len(text), text)) for row in rows)
 
 
+def in_modes(marked: Callable[[Mode], str]) -> str:
+    """Name the modes that have a mark."""
+    return ", ".join(name for mode, name in MODES.items() if marked(mode))
+
+
 def mark(passed: frozenset[Proof], test: str, *parameters: str) -> str:
     """Say whether a test with these parameters has passed."""
     return "yes" if (test, frozenset(parameters)) in passed else ""
-
-
-def found_version(name: str) -> str:
-    """Find the version of a peer."""
-    return VERSIONS[name]()
 
 
 def table(title: str, titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -286,14 +316,35 @@ def table(title: str, titles: Sequence[str], rows: Iterable[Sequence[str]]) -> s
     return f"\n## {title}\n\n{first}{'|---' * len(titles)}|\n{''.join(others)}"
 
 
-def main() -> int:
-    """Return the exit code of the tests; if one of them failed, the page stays as it was."""
-    os.environ["SMTP_PROTO_CI"] = "1"  # then a peer that is not there is a failure
+def run(*arguments: str) -> str | None:
+    """Run tests, and write the page but for the versions. None: one of them failed."""
     recorder = Recorder()
-    code = pytest.main(["--quiet", *(str(ROOT / test) for test in TESTS)], plugins=[recorder])
-    if code == pytest.ExitCode.OK:
-        PAGE.write_text(page(frozenset(recorder.passed)), encoding="utf-8")
-    return int(code)
+    code = pytest.main(["--quiet", *arguments], plugins=[recorder])
+    return page(frozenset(recorder.passed)) if code == pytest.ExitCode.OK else None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Return the exit code: 1 if the page is stale, or if a test failed; then it stays so."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing: is the page fresh?")
+    if parser.parse_args(arguments).check:
+        return check(run("-m", "interop", "--hypothesis-profile=ci"))
+    os.environ["SMTP_PROTO_CI"] = "1"  # then a peer that is not there is a failure
+    proven = run(*TESTS)
+    if proven is not None:
+        PAGE.write_text(proven + versions(), encoding="utf-8")
+    return int(proven is None)
+
+
+def check(proven: str | None) -> int:
+    """Say whether that is on the page, where every peer had to be there."""
+    if proven is None:
+        return 1
+    shown = PAGE.read_text(encoding="utf-8").rpartition(f"\n## {LAST}\n")[0]
+    if os.environ.get("SMTP_PROTO_CI") == "1" and shown != proven:
+        print(f"{PAGE} is not what this run has proven: run `make peers`", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

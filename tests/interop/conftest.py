@@ -79,10 +79,17 @@ def _quick_collections() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def server_certificate(tmp_path_factory: pytest.TempPathFactory) -> ServerCertificate:
+def authority() -> trustme.CA:
+    """Vouches for the real servers, and to them for who shows a certificate."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def server_certificate(
+    authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory
+) -> ServerCertificate:
     """A certificate for the real servers, and the CA that vouches for it."""
     folder: Path = tmp_path_factory.mktemp("tls")
-    authority = trustme.CA()
     issued = authority.issue_cert(HOSTNAME, HOST)
     files = ServerCertificate(folder / "chain.pem", folder / "key.pem", folder / "ca.pem")
     files.chain.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))

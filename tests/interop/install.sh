@@ -13,6 +13,7 @@ export DEBIAN_FRONTEND=noninteractive
 
 CLIENTS=(swaks libnet-ssleay-perl curl msmtp gsasl openssh-client)
 SERVERS=(postfix dovecot-core dovecot-submissiond dovecot-lmtpd)
+SASL=(libsasl2-modules sasl2-bin) # of Cyrus, for Exim
 KERBEROS=(krb5-kdc krb5-admin-server krb5-user dovecot-gssapi
     gcc libc6-dev libkrb5-dev python3-dev) # to build what Python needs for it
 PROXIES=(dante-server microsocks tinyproxy squid openssh-server)
@@ -74,8 +75,8 @@ install_node() {
 
 mkdir -p "$FOLDER"
 chmod 755 "$FOLDER"
-install_packages "${CLIENTS[@]}" "${SERVERS[@]}" "${KERBEROS[@]}" "${PROXIES[@]}" \
-    "${LIBRARIES[@]}"
+install_packages "${CLIENTS[@]}" "${SERVERS[@]}" "${SASL[@]}" "${KERBEROS[@]}" \
+    "${PROXIES[@]}" "${LIBRARIES[@]}"
 unpack exim4-daemon-heavy
 unpack opensmtpd
 for user in Debian-exim opensmtpd opensmtpq; do add_user "$user"; done

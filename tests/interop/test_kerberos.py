@@ -71,6 +71,8 @@ pytestmark = pytest.mark.interop
 PRINCIPAL = f"{USER}@{REALM}"
 CONTEXT = ClientContext(hostname=HOSTNAME)
 ALICE = Credentials(USER, PASSWORD)
+LOGINS: Mapping[str, AnyCredentials] = {"tickets": KerberosCredentials(), "password": ALICE}
+TICKETS = {"tickets": "good", "password": "no"}
 NO_LAYER = b"\x01\0\0\0"
 CONTENT = b"From: alice@mail.test\r\nSubject: hello\r\n\r\nGood morning.\r\n"
 PATIENCE = 60.0
@@ -250,7 +252,7 @@ BOTH = pytest.mark.parametrize("mechanism", ["GSSAPI", "GSS-SPNEGO"])
 
 
 @BOTH
-@pytest.mark.parametrize("credentials", [KerberosCredentials(), ALICE], ids=["tickets", "password"])
+@pytest.mark.parametrize("login", LOGINS)
 async def test_a_message_to_dovecot(
     world: World,
     dovecot: Server,
@@ -258,12 +260,12 @@ async def test_a_message_to_dovecot(
     server_certificate: ServerCertificate,
     use_tickets: Callable[[str], None],
     mechanism: str,
-    credentials: AnyCredentials,
+    login: str,
 ) -> None:
-    use_tickets("good" if isinstance(credentials, KerberosCredentials) else "no")
+    use_tickets(TICKETS[login])
     recipient = address("kerberos")
     client = client_for(
-        world, dovecot.ports[Mode.STARTTLS], server_certificate, mechanism, credentials
+        world, dovecot.ports[Mode.STARTTLS], server_certificate, mechanism, LOGINS[login]
     )
     async with client:
         result = await client.send(Envelope.of(f"{USER}@mail.test", [recipient]), CONTENT)
@@ -416,18 +418,18 @@ def our_server(
     )
 
 
-@pytest.mark.parametrize("credentials", [KerberosCredentials(), ALICE], ids=["tickets", "password"])
+@pytest.mark.parametrize("login", LOGINS)
 async def test_our_client_and_our_server(
     world: World,
     our_server: worlds.Server,
     inbox: Inbox,
     server_certificate: ServerCertificate,
     use_tickets: Callable[[str], None],
-    credentials: AnyCredentials,
+    login: str,
 ) -> None:
-    use_tickets("good" if isinstance(credentials, KerberosCredentials) else "no")
+    use_tickets(TICKETS[login])
     async with our_server as server:
-        client = client_for(world, server.port, server_certificate, "GSSAPI", credentials)
+        client = client_for(world, server.port, server_certificate, "GSSAPI", LOGINS[login])
         async with client:
             await client.send(Envelope.of(f"{USER}@mail.test", ["one@mail.test"]), CONTENT)
     assert inbox.arrivals == [(USER, CONTENT)]

@@ -32,6 +32,7 @@ from tests.interop.conftest import Peers
 from tests.interop.peers import (
     AIOSMTPD,
     ELSEWHERE,
+    HARAKA,
     HOST,
     HOSTNAME,
     MESSAGE_SIZE_LIMIT,
@@ -145,13 +146,13 @@ async def test_what_the_server_offers(connect: Connect, case: Case) -> None:
         capabilities = client.capabilities
         assert (await client.noop()).code == 250
         assert (client.tls is None) is clear
-    sometimes = {"STARTTLS", "AUTH", "REQUIRETLS"}
-    assert set(capabilities.keywords) - sometimes == case.kind.keywords
+    offered = set(capabilities.keywords) - {"STARTTLS", "AUTH"}
+    assert offered == case.kind.keywords_in(case.mode)
     assert capabilities.domain == HOSTNAME
     # RFC 3207 4.2: not again behind TLS.
     assert not capabilities.starttls or clear
-    offered = case.kind.mechanisms_in_clear if clear else case.kind.mechanisms
-    assert set(capabilities.auth) == offered | (case.kind.token_mechanisms if offered else set())
+    logins = case.kind.mechanisms_in_clear if clear else case.kind.mechanisms
+    assert set(capabilities.auth) == logins | (case.kind.token_mechanisms if logins else set())
     if "SIZE" in case.kind.keywords:
         assert capabilities.size == MESSAGE_SIZE_LIMIT
 
@@ -176,6 +177,14 @@ async def test_a_wrong_password(connect: Connect, case: Case) -> None:
     assert len(caught.value.tried) == 1
     assert "sesame" not in str(caught.value)
     assert not client.is_open
+
+
+@pytest.mark.parametrize("case", [Case(HARAKA, Mode.CLEAR)], ids=str)
+async def test_in_clear_nothing_weaker_than_scram_is_used(connect: Connect, case: Case) -> None:
+    with pytest.raises(AuthenticationError, match="no mechanism") as caught:
+        await connect(auth=(USER, PASSWORD)).open()
+    assert set(caught.value.offered) == case.kind.mechanisms_in_clear
+    assert caught.value.tried == ()
 
 
 # --- messages ----------------------------------------------------------------------------------
@@ -242,6 +251,21 @@ async def test_notifications(connect: Connect, case: Case, server: Server) -> No
             with pytest.raises(CapabilityMissing) as caught:
                 await client.send(envelope, CONTENT)
             assert caught.value.capability == "DSN"
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.kind.keywords_behind_tls], ids=str)
+async def test_tls_on_all_the_way(connect: Connect, case: Case, server: Server) -> None:
+    recipient = address("required")
+    required = MailParameters(require_tls=True)
+    envelope = Envelope.of(SENDER, recipient, mail_parameters=required)
+    async with connect(**case.login) as client:
+        if "REQUIRETLS" in case.kind.keywords_in(case.mode):
+            await client.send(envelope, CONTENT)
+            assert server.delivery(recipient).content == CONTENT
+        else:
+            with pytest.raises(CapabilityMissing) as caught:
+                await client.send(envelope, CONTENT)
+            assert caught.value.capability == "REQUIRETLS"
 
 
 # --- recipients --------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ Knows how to configure, start and end them. Must not know what is sent to them.
 """
 
 import shutil
-from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -12,15 +11,16 @@ from pathlib import Path
 from string import Template
 
 from tests.interop.peers.aiosmtpd import aiosmtpd
+from tests.interop.peers.dovecot_auth import (
+    PASSWORD_MECHANISMS,
+    TOKEN_MECHANISMS,
+    logins,
+    need_dovecot,
+)
 from tests.interop.peers.kerberos import Realm
-from tests.interop.peers.postfix import need_dovecot
 from tests.interop.peers.running import (
     HOST,
-    ISSUER,
-    PASSWORD,
-    TOKEN_KEY,
     UNKNOWN_RECIPIENT,
-    USER,
     Mode,
     PeerMissing,
     Server,
@@ -71,9 +71,9 @@ DOVECOT_SUBMISSION = ServerKind(
     dovecot_submission,
     tuple(Mode),
     keywords=words("8BITMIME BURL CHUNKING ENHANCEDSTATUSCODES PIPELINING SIZE"),
-    mechanisms=words("PLAIN LOGIN CRAM-MD5 DIGEST-MD5 SCRAM-SHA-1 SCRAM-SHA-256"),
-    mechanisms_in_clear=words("PLAIN LOGIN CRAM-MD5 DIGEST-MD5 SCRAM-SHA-1 SCRAM-SHA-256"),
-    token_mechanisms=words("XOAUTH2 OAUTHBEARER"),
+    mechanisms=PASSWORD_MECHANISMS,
+    mechanisms_in_clear=PASSWORD_MECHANISMS,
+    token_mechanisms=TOKEN_MECHANISMS,
 )
 DOVECOT_LMTP = ServerKind(
     "Dovecot LMTP",
@@ -95,7 +95,6 @@ def _installed(service: str, certificate: ServerCertificate) -> Iterator[Path]:
         for name in ("run", "mail"):
             (folder / name).mkdir()
         shutil.chown(folder / "mail", "mail", "mail")
-        (folder / "users").write_text(f"{USER}:{{PLAIN}}{PASSWORD}:::::\n")
         (folder / "unknown").write_text(f"{UNKNOWN_RECIPIENT}:\n")
         yield folder
 
@@ -104,13 +103,9 @@ def _installed(service: str, certificate: ServerCertificate) -> Iterator[Path]:
 def _submission(folder: Path, behind: Server, more: str, ports: Sequence[int]) -> Iterator[Server]:
     smtp, smtps, proxied = ports
     services = _SUBMISSION.substitute(
-        folder=folder, smtp=smtp, smtps=smtps, proxied=proxied, behind=behind.ports[Mode.CLEAR]
+        smtp=smtp, smtps=smtps, proxied=proxied, behind=behind.ports[Mode.CLEAR]
     )
-    keys = folder / "keys" / "default" / "HS256"
-    keys.mkdir(parents=True, exist_ok=True)
-    (keys / "default").write_bytes(b64encode(TOKEN_KEY))
-    (folder / "oauth2.conf").write_text(_OAUTH2.substitute(folder=folder, issuer=ISSUER))
-    with _dovecot(folder, services + more, (smtp, smtps), "xoauth2 oauthbearer"):
+    with _dovecot(folder, services + logins(folder) + more, (smtp, smtps)):
         modes = {Mode.CLEAR: smtp, Mode.STARTTLS: smtp, Mode.IMPLICIT: smtps}
         yield Server(DOVECOT_SUBMISSION.name, folder, modes, proxied, behind.mail)
 
@@ -125,11 +120,9 @@ def _lmtp(folder: Path, ports: Sequence[int]) -> Iterator[Server]:
 
 
 @contextmanager
-def _dovecot(
-    folder: Path, services: str, ports: Sequence[int], mechanisms: str = ""
-) -> Iterator[None]:
+def _dovecot(folder: Path, services: str, ports: Sequence[int]) -> Iterator[None]:
     configuration = folder / "dovecot.conf"
-    configuration.write_text(_CONFIGURATION.substitute(folder=folder, more=mechanisms) + services)
+    configuration.write_text(_CONFIGURATION.substitute(folder=folder) + services)
     with running(["dovecot", "-F", "-c", configuration], *((HOST, port) for port in ports)):
         yield
 
@@ -145,8 +138,6 @@ ssl_cert = <$folder/tls/chain.pem
 ssl_key = <$folder/tls/key.pem
 haproxy_trusted_networks = 127.0.0.0/8
 login_trusted_networks =
-auth_mechanisms = plain login cram-md5 digest-md5 scram-sha-1 scram-sha-256 $more
-auth_failure_delay = 0
 mail_location = maildir:$folder/mail/%u
 mail_uid = mail
 mail_gid = mail
@@ -155,33 +146,10 @@ userdb {
   driver = static
   args = uid=mail gid=mail home=$folder/mail/%u
 }
-# Without this socket nobody has to wait for the mistakes that tests make.
-service anvil {
-  unix_listener anvil-auth-penalty {
-    mode = 0
-  }
-}
-""")
-
-_OAUTH2 = Template("""\
-introspection_mode = local
-local_validation_key_dict = fs:posix:prefix=$folder/keys/
-username_attribute = email
-username_format = %u
-issuers = $issuer
 """)
 
 _SUBMISSION = Template("""\
 protocols = submission
-passdb {
-  driver = oauth2
-  mechanisms = xoauth2 oauthbearer
-  args = $folder/oauth2.conf
-}
-passdb {
-  driver = passwd-file
-  args = scheme=PLAIN $folder/users
-}
 submission_relay_host = 127.0.0.1
 submission_relay_port = $behind
 submission_relay_trusted = no

@@ -1,22 +1,30 @@
 """Exim, unpacked from its package.
 
-Knows how to configure, start and end it. Must not know what is sent to it.
+Knows how to configure, start and end it. Must not know what is sent to it. Some mechanisms are its
+own, some are of Cyrus SASL, and those that take tokens of Dovecot.
 """
 
 import shutil
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from string import Template
 
+from tests.interop.peers.dovecot_auth import TOKEN_MECHANISMS, dovecot_auth
 from tests.interop.peers.running import (
+    ENVIRONMENT,
     HOST,
+    HOSTNAME,
+    PASSWORD,
+    USER,
     Command,
     Mode,
     Server,
     ServerCertificate,
     ServerKind,
+    need,
     need_root,
     need_unpacked,
     on_free_ports,
@@ -26,12 +34,15 @@ from tests.interop.peers.running import (
 )
 
 _OWNER = "Debian-exim"  # compiled in
+_OF_CYRUS = words("DIGEST-MD5 SCRAM-SHA-1 SCRAM-SHA-256 SCRAM-SHA-512")
+_PASSWORD_MECHANISMS = words("PLAIN LOGIN CRAM-MD5") | _OF_CYRUS
 
 
 @contextmanager
 def exim(certificate: ServerCertificate) -> Iterator[Server]:
     """Start an Exim of our own, with a folder of its own, and end it."""
     program = need_unpacked("exim4-daemon-heavy", "usr", "sbin", "exim4")
+    need("saslpasswd2")
     need_root("Exim")
     with own_folder(certificate) as folder:
         for name in ("spool", "log", "mail"):
@@ -42,7 +53,8 @@ def exim(certificate: ServerCertificate) -> Iterator[Server]:
         own = folder / "exim"
         shutil.copy(program, own)
         own.chmod(0o4755)
-        with on_free_ports(3, partial(_exim, folder, own)) as server:
+        _lay_out_sasl(folder / "sasl")
+        with dovecot_auth(folder), on_free_ports(3, partial(_exim, folder, own)) as server:
             yield server
 
 
@@ -51,9 +63,25 @@ EXIM = ServerKind(
     exim,
     tuple(Mode),
     keywords=words("8BITMIME CHUNKING DSN HELP PIPECONNECT PIPELINING PRDR SIZE SMTPUTF8 VRFY"),
-    mechanisms=words("PLAIN LOGIN CRAM-MD5"),
-    mechanisms_in_clear=words("PLAIN LOGIN CRAM-MD5"),
+    mechanisms=_PASSWORD_MECHANISMS,
+    mechanisms_in_clear=_PASSWORD_MECHANISMS,
+    token_mechanisms=TOKEN_MECHANISMS,
+    certificate_mechanisms=words("EXTERNAL"),
 )
+
+
+def _lay_out_sasl(folder: Path) -> None:
+    """Make what Cyrus SASL reads: its configuration, and the one user."""
+    folder.mkdir()
+    (folder / "exim.conf").write_text(f"auxprop_plugin: sasldb\nsasldb_path: {folder}/users\n")
+    subprocess.run(
+        ["saslpasswd2", "-p", "-c", "-u", HOSTNAME, "-f", folder / "users", USER],
+        input=PASSWORD,
+        env=ENVIRONMENT,
+        text=True,
+        check=True,
+    )
+    shutil.chown(folder / "users", _OWNER)
 
 
 @contextmanager
@@ -64,12 +92,22 @@ def _exim(folder: Path, program: Path, ports: Sequence[int]) -> Iterator[Server]
         _CONFIGURATION.substitute(
             folder=folder, program=program, smtp=smtp, smtps=smtps, proxied=proxied
         )
+        + _authenticators("cyrus_sasl", _OF_CYRUS, f"server_realm = {HOSTNAME}")
+        + _authenticators("dovecot", TOKEN_MECHANISMS, f"server_socket = {folder}/auth")
     )
     command: Command = [program, "-C", configuration, "-bdf"]
     # Nothing but a header will do at the third port: that it listens is told by the others.
     with running(command, (HOST, smtp), (HOST, smtps), log=folder / "exim.log"):
         modes = {Mode.CLEAR: smtp, Mode.STARTTLS: smtp, Mode.IMPLICIT: smtps}
         yield Server("Exim", folder, modes, proxied)
+
+
+def _authenticators(driver: str, mechanisms: frozenset[str], setting: str) -> str:
+    return "".join(
+        f"{name.replace('-', '_')}:\n  driver = {driver}\n  public_name = {name}\n"
+        f"  {setting}\n  server_set_id = $auth1\n"
+        for name in sorted(mechanisms)
+    )
 
 
 # A dollar of Exim's own is written twice.
@@ -87,12 +125,15 @@ hosts_proxy = $${if eq{$$received_port}{$proxied}{127.0.0.1}}
 tls_advertise_hosts = *
 tls_certificate = $folder/tls/chain.pem
 tls_privatekey = $folder/tls/key.pem
+tls_verify_certificates = $folder/tls/ca.pem
+tls_try_verify_hosts = *
 
 pipelining_connect_advertise_hosts = *
 chunking_advertise_hosts = *
 dsn_advertise_hosts = *
 smtputf8_advertise_hosts = *
 keep_environment =
+add_environment = SASL_CONF_PATH=$folder/sasl
 prdr_enable = true
 message_size_limit = 50M
 recipients_max = 500
@@ -158,5 +199,12 @@ cram:
   driver = cram_md5
   public_name = CRAM-MD5
   server_secret = $${if eq{$$auth1}{alice}{secret}fail}
+  server_set_id = $$auth1
+external:
+  driver = external
+  public_name = EXTERNAL
+  server_advertise_condition = $$tls_in_certificate_verified
+  server_param2 = $${certextract{subj_altname,mail,>:}{$$tls_in_peercert}}
+  server_condition = $${if inlist{$$auth1}{$$auth2}}
   server_set_id = $$auth1
 """)

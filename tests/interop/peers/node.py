@@ -57,6 +57,7 @@ SMTP_SERVER = ServerKind(
     smtp_server,
     tuple(Mode),
     keywords=words("8BITMIME DSN ENHANCEDSTATUSCODES PIPELINING SIZE SMTPUTF8"),
+    keywords_behind_tls=words("REQUIRETLS"),
     mechanisms=words("PLAIN LOGIN CRAM-MD5"),
     token_mechanisms=words("XOAUTH2"),
 )

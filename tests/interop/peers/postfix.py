@@ -13,15 +13,17 @@ from functools import partial
 from pathlib import Path
 from string import Template
 
+from tests.interop.peers.dovecot_auth import (
+    PASSWORD_MECHANISMS,
+    TOKEN_MECHANISMS,
+    dovecot_auth,
+)
 from tests.interop.peers.running import (
     ENVIRONMENT,
     HOST,
-    PASSWORD,
     PATIENCE,
-    USER,
     Mode,
     PeerFailed,
-    PeerMissing,
     Server,
     ServerCertificate,
     ServerKind,
@@ -30,7 +32,6 @@ from tests.interop.peers.running import (
     need_root,
     on_free_ports,
     own_folder,
-    running,
     words,
 )
 
@@ -72,11 +73,11 @@ class Postfix(Server):
 @contextmanager
 def postfix(certificate: ServerCertificate) -> Iterator[Postfix]:
     """Start a Postfix of our own, with a folder of its own, and end it."""
-    need("postfix", "dovecot")
+    need("postfix")
     need_root("Postfix")
     with own_folder(certificate) as folder:
         _lay_out(folder)
-        with _dovecot_auth(folder), on_free_ports(4, partial(_postfix, folder)) as server:
+        with dovecot_auth(folder), on_free_ports(4, partial(_postfix, folder)) as server:
             yield server
 
 
@@ -85,8 +86,9 @@ POSTFIX = ServerKind(
     postfix,
     tuple(Mode),
     keywords=words("8BITMIME CHUNKING DSN ENHANCEDSTATUSCODES ETRN PIPELINING SIZE SMTPUTF8 VRFY"),
-    mechanisms=words("PLAIN LOGIN CRAM-MD5"),
-    mechanisms_in_clear=words("PLAIN LOGIN CRAM-MD5"),
+    mechanisms=PASSWORD_MECHANISMS,
+    mechanisms_in_clear=PASSWORD_MECHANISMS,
+    token_mechanisms=TOKEN_MECHANISMS,
 )
 
 
@@ -105,33 +107,14 @@ def _postfix(folder: Path, ports: Sequence[int]) -> Iterator[Postfix]:
         _run_postfix(folder, "stop")
 
 
-@contextmanager
-def _dovecot_auth(folder: Path) -> Iterator[None]:
-    """Run nothing of Dovecot but the service that Postfix asks about AUTH."""
-    need_dovecot()
-    configuration = folder / "conf" / "dovecot.conf"
-    with running(["dovecot", "-F", "-c", configuration], str(folder / "auth")):
-        yield
-
-
-def need_dovecot() -> None:
-    """Raise PeerMissing unless there is a Dovecot that our configuration is for."""
-    need("dovecot")
-    version = subprocess.check_output(["dovecot", "--version"], env=ENVIRONMENT, text=True)
-    if not version.startswith("2.3."):
-        raise PeerMissing(f"Dovecot 2.3 is needed for its configuration, here is {version.strip()}")
-
-
 def _lay_out(folder: Path) -> None:
-    """Make the folders, the configuration, and the one user."""
-    for name in ("conf", "data", "dovecot", "mail", "spool"):
+    """Make the folders and the configuration."""
+    for name in ("conf", "data", "mail", "spool"):
         (folder / name).mkdir(mode=0o755)
     shutil.chown(folder / "data", "postfix")
     shutil.chown(folder / "mail", "mail", "mail")
     (folder / "conf" / "main.cf").write_text(_MAIN_CF.substitute(folder=folder))
     (folder / "conf" / "mailboxes").write_text(_MAILBOXES)
-    (folder / "conf" / "dovecot.conf").write_text(_DOVECOT_CONF.substitute(folder=folder))
-    (folder / "conf" / "users").write_text(f"{USER}:{{PLAIN}}{PASSWORD}:::::\n")
 
 
 def _run_postfix(folder: Path, command: str) -> str:
@@ -220,31 +203,6 @@ if !/^nosuch@/
 /@mail\.test$/ box/
 endif
 """
-
-_DOVECOT_CONF = Template("""\
-base_dir = $folder/dovecot
-state_dir = $folder/dovecot
-log_path = $folder/dovecot.log
-protocols =
-ssl = no
-auth_mechanisms = plain login cram-md5
-auth_failure_delay = 0
-passdb {
-  driver = passwd-file
-  args = scheme=PLAIN $folder/conf/users
-}
-service auth {
-  unix_listener $folder/auth {
-    mode = 0666
-  }
-}
-# Without this socket nobody has to wait for the mistakes that tests make.
-service anvil {
-  unix_listener anvil-auth-penalty {
-    mode = 0
-  }
-}
-""")
 
 _MASTER_CF = Template("""\
 $smtp inet n - n - - smtpd

@@ -141,6 +141,19 @@ class Server:
                 file.unlink()
         return self._arrived.pop(recipient, None)
 
+    def deliveries(self, count: int) -> list[Delivery]:
+        """Wait for so many messages, whoever they are for, where nobody waits for any other."""
+
+        def look() -> list[Path] | None:
+            files = list(self.mail.glob("**/new/*"))
+            return files if len(files) >= count else None
+
+        files = self.wait(look, f"There are no {count} messages.")
+        arrived = [_parse_delivery(file) for file in files]
+        for file in files:
+            file.unlink()
+        return arrived
+
     def wait(self, look: Callable[[], T | None], failure: str) -> T:
         """Wait for something other than None."""
         deadline = time.monotonic() + PATIENCE
@@ -164,14 +177,28 @@ class ServerKind:
     start: Callable[[ServerCertificate], AbstractContextManager[Server]]
     modes: Sequence[Mode]
     keywords: frozenset[str]
-    """What its EHLO offers in every mode; in some, more: STARTTLS, AUTH and REQUIRETLS."""
+    """What its EHLO offers in every mode; in some, more: STARTTLS and AUTH."""
+    keywords_behind_tls: frozenset[str] = frozenset()
+    """What its EHLO offers besides behind TLS."""
     mechanisms: frozenset[str] = frozenset()
     """What AUTH offers behind TLS."""
     mechanisms_in_clear: frozenset[str] = frozenset()
     """What AUTH offers in Mode.CLEAR."""
     token_mechanisms: frozenset[str] = frozenset()
     """What AUTH offers besides, wherever it offers anything: they take an `oauth_token()`."""
+    certificate_mechanisms: frozenset[str] = frozenset()
+    """What AUTH offers besides behind TLS, to who has shown a certificate that it trusts: they
+    take the address in it."""
     lmtp: bool = False
+
+    def keywords_in(self, mode: Mode) -> frozenset[str]:
+        """What its EHLO offers in a mode, but for STARTTLS and AUTH."""
+        return self.keywords if mode is Mode.CLEAR else self.keywords | self.keywords_behind_tls
+
+    @property
+    def all_mechanisms(self) -> frozenset[str]:
+        """What can be used behind TLS."""
+        return self.mechanisms | self.token_mechanisms | self.certificate_mechanisms
 
 
 TOKEN_KEY = b"what the authority signs the tokens of tests with"
@@ -208,11 +235,11 @@ def _parse_delivery(file: Path) -> Delivery:
     """
     lines = file.read_bytes().replace(b"\r\n", b"\n")
     match = _TRACE.match(lines)
-    trace = match[0].decode() if match else ""
+    trace = match[0].decode(errors="surrogateescape") if match else ""
     sender, recipient = _SENDER.search(trace), _RECIPIENT.search(trace)
     if sender is None:
         raise PeerFailed(f"A server has stored what is not understood: {lines[:500]!r}")
-    content = lines[len(trace.encode()) :].replace(b"\n", b"\r\n")
+    content = lines[match.end() if match else 0 :].replace(b"\n", b"\r\n")
     name = recipient[1] if recipient else file.parent.parent.name
     return Delivery(sender[1], name, trace, content)
 

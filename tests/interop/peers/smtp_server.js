@@ -41,6 +41,7 @@ const all = {
     disableReverseLookup: true,
     hideDSN: false,
     hideENHANCEDSTATUSCODES: false,
+    hideREQUIRETLS: false,
     authOptional: true,
     onRcptTo({ address }, session, callback) {
         if (address.startsWith('nosuch@')) return callback(refusal(550, 'no such user'));
