@@ -6,6 +6,7 @@ Must not know the state of the session.
 No reply quotes what the client said: some clients read it aloud.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 
 from smtp_proto.engine.table import Move
@@ -49,6 +50,10 @@ HTTP_METHODS = frozenset(
     {b"CONNECT", b"DELETE", b"GET", b"HEAD", b"OPTIONS", b"PATCH", b"POST", b"PUT", b"TRACE"}
 )
 """First words of what a browser sends when somebody has talked it into it."""
+
+# A field name and its colon.  RFC 5322 3.6.8
+HEADER_FIELD = re.compile(rb"[!-9;-~]++:")
+"""How its next lines begin, and no command: MAIL and RCPT have a blank before their colon."""
 
 # --- What the extensions allow ---------------------------------------------------------------
 

@@ -370,10 +370,7 @@ class ServerConnection(Connection):
         try:
             command = parse_command(line)
         except CommandError as error:
-            if line[:4].upper() == b"BDAT":
-                # Nobody knows how many octets follow, and that they are no commands.
-                raise self._broken(str(error), error.reply) from error
-            return self._refused(Move.OTHER, error.reply)
+            return self._refuse_line(line, error)
         move = move_of(command)
         refusal = self._order_refusal(command, move)
         if isinstance(command, Bdat):
@@ -389,6 +386,15 @@ class ServerConnection(Connection):
             raise self._broken(*impatience)
         self._due = _Due(move, command)
         return CommandReceived(command)
+
+    def _refuse_line(self, line: bytes, error: CommandError) -> CommandRefused:
+        """Refuse what is no command, or end the session where more of that would follow."""
+        if refusals.HEADER_FIELD.match(line):
+            raise self._broken("a header field instead of a command", refusals.NOT_SMTP) from error
+        if line[:4].upper() == b"BDAT":
+            # Nobody knows how many octets follow, and that they are no commands.
+            raise self._broken(str(error), error.reply) from error
+        return self._refused(Move.OTHER, error.reply)
 
     def _order_refusal(self, command: Command, move: Move) -> Reply | None:
         """Return why `command` is not legal now, whatever its arguments; None if it is."""

@@ -148,11 +148,12 @@ async def test_a_server_that_says_nothing(connect: Connect) -> None:
 
 
 async def test_a_server_that_drips(connect: Connect) -> None:
+    timeouts = Timeouts(greeting=SHORT, total=PATIENT)
     error = await refusal_of_open(
-        connect, lambda peer: peer.drip(b"220-slow\r\n"), timeouts=Timeouts(greeting=SHORT)
+        connect, lambda peer: peer.drip(b"220-slow\r\n"), timeouts=timeouts
     )
     assert isinstance(error, SMTPTimeout)
-    assert error.phase is Phase.GREETING
+    assert (error.phase, error.whole) == (Phase.GREETING, False)
     assert "nothing had come" not in str(error)
 
 

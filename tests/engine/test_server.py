@@ -26,6 +26,7 @@ from smtp_proto.engine import (
     ServerEvent,
     State,
     move_of,
+    refusals,
 )
 from smtp_proto.engine.table import TABLE
 from smtp_proto.wire import (
@@ -41,6 +42,7 @@ from smtp_proto.wire import (
     Lhlo,
     Limits,
     Noop,
+    OtherCommand,
     Quit,
     Reply,
     StartTls,
@@ -335,6 +337,41 @@ def test_a_browser_is_not_talked_to(method: str) -> None:
 def test_later_lines_are_no_browsers() -> None:
     server = server_in(State.READY)
     command(server, b"GET /\r\n", REFUSED)
+
+
+@pytest.mark.parametrize(
+    "line", [b"Host: x", b"host:x", b"X-Y_z~!:", b"Content-Length: 5", b"MAILFROM:<a@b>", b"BDAT:5"]
+)
+@pytest.mark.parametrize("state", [State.HELO, State.READY, State.MAIL, State.RCPT])
+def test_nor_is_a_header_whatever_came_before(state: State, line: bytes) -> None:
+    server = server_in(state)
+    command(server, b"PROPFIND /\r\n", REFUSED)
+    server.receive_data(line + b"\r\nNOOP\r\n")
+    error = broken(server.next_event)
+    assert error.reply_hint == refusals.NOT_SMTP
+    assert server.finished
+    assert server.unread == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (b"MAIL FROM:<a", 501),
+        (b"MAIL FROM :<a@b>", 501),
+        (b"MAIL\tFROM:<a@b>", 500),
+        (b"VRFY a b:c", 501),
+        (b" Host: x", 500),
+        (b": x", 500),
+        (b"H\xc3\xa9: x", 500),
+        (b"H\0: x", 500),
+    ],
+)
+def test_a_colon_elsewhere_makes_no_header(line: bytes, code: int) -> None:
+    server = server_in(State.READY)
+    assert refused(server, line + b"\r\n").code == code
+    assert said(server, b"NOOP Host: x\r\n") == CommandReceived(Noop("Host: x"))
+    server.send_reply(OK)
+    assert said(server, b"XTRA Host: x\r\n") == CommandReceived(OtherCommand("XTRA", "Host: x"))
 
 
 # --- What the extensions allow ---------------------------------------------------------------
@@ -969,6 +1006,7 @@ PIECES = st.sampled_from(
         b"x" * 70 + b"\r\n",
         b"QUIT\r\n",
         b"GET / HTTP/1.1\r\n",
+        b"Host: x\r\n",
     ]
 )
 STREAMS = st.one_of(

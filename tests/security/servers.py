@@ -13,6 +13,7 @@ import socket
 import ssl
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
@@ -21,11 +22,13 @@ from smtp_proto import flow
 from smtp_proto.flow.handler import Handler, ServerSession
 from smtp_proto.flow.timeouts import Phase
 from tests.flow.serving import Client, settings
+from tests.interop.peers import HOST, Delivery, Mode, Server
 
 HOSTNAME = "mx.example.org"
 _LINE = re.compile(rb"([2-5][0-9][0-9])([ -]).*\r\n")
-_TLS_RECORD = re.compile(rb"[\x15\x16]")
 _LAST_LINE = re.compile(rb"^[2-5][0-9][0-9] .*\r\n\Z", re.MULTILINE)
+_TAKEN = re.compile(rb"^250 .*(?:queued as| id=)", re.MULTILINE)  # as Postfix says it, and Exim
+_RECIPIENT = re.compile(r"^(?:X-Original-To|Envelope-To): (.*)$", re.MULTILINE | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ class _Taker:
         self, server: SMTP, session: Session, envelope: Envelope
     ) -> str:
         content = envelope.original_content or b""
-        sender = envelope.mail_from or ""
+        sender = (envelope.mail_from or "").removeprefix("<>")  # which is nobody
         self.messages.append(Message(sender, tuple(envelope.rcpt_tos), content))
         return "250 2.0.0 OK"
 
@@ -175,20 +178,57 @@ async def _until_it_waits(server: SMTP, task: asyncio.Task[None]) -> None:
 # --- Over a socket -------------------------------------------------------------------------------
 
 
-def over_socket(host: str, port: int, pieces: Sequence[bytes]) -> Outcome:
-    """Feed whatever listens there, each piece behind a reply. What it took is not looked at."""
+def over_socket(server: Server, pieces: Sequence[bytes]) -> Outcome:
+    """Feed a real server in clear, each piece behind a reply, and wait for what it took."""
     said = b""
-    with socket.create_connection((host, port), timeout=20) as connection:
+    with _connection(server, Mode.CLEAR) as connection:
         try:
             for piece in pieces:
                 said += _reply(connection)
                 connection.sendall(piece)
             connection.shutdown(socket.SHUT_WR)
-            while data := connection.recv(65536):
-                said += data
+            said += _rest(connection)
         except ConnectionError:
             pass  # it has heard enough
-    return Outcome(codes(_TLS_RECORD.split(said)[0]), (), ended=True)
+    delivered = map(_message, server.deliveries(len(_TAKEN.findall(said))))
+    return Outcome(codes(said), tuple(sorted(delivered, key=repr)), ended=True)
+
+
+def into_tls(
+    server: Server, pieces: Sequence[bytes], *inside: bytes
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Feed a real server up to STARTTLS, and the rest through TLS: the codes in clear, and there.
+
+    What it says in clear is read no further than to where its answer to STARTTLS has come.
+    """
+    with _connection(server, Mode.STARTTLS) as connection:
+        said = b""
+        for piece in pieces:
+            said += _reply(connection)
+            connection.sendall(piece)
+        in_clear = codes(said + _reply(connection))
+        if in_clear[-1] != 220:
+            return in_clear, ()
+        trust = ssl.create_default_context(cafile=server.folder / "tls" / "ca.pem")
+        with trust.wrap_socket(connection, server_hostname=HOST) as secure:
+            said = b""
+            for piece in inside:
+                secure.sendall(piece)
+                said += _reply(secure)
+            return in_clear, codes(said + _rest(secure))
+
+
+def _connection(server: Server, mode: Mode) -> socket.socket:
+    return socket.create_connection((HOST, server.ports[mode]), timeout=20)
+
+
+def _message(delivery: Delivery) -> Message:
+    recipients = _RECIPIENT.findall(delivery.trace)
+    return Message(delivery.sender, tuple(recipients), delivery.content)
+
+
+def _rest(connection: socket.socket) -> bytes:
+    return b"".join(iter(partial(connection.recv, 65536), b""))
 
 
 def _reply(connection: socket.socket) -> bytes:

@@ -85,7 +85,7 @@ def test_no_option_may_be_cut_short() -> None:
     "table",
     [
         'host = "mail.test\\r\\nRCPT TO:<x>"',
-        'host = "127.0.0.1"\nlocal-hostname = "a\\r\\nMAIL FROM:<x>"',
+        'host = "127.0.0.1"\nlocal_hostname = "a\\r\\nMAIL FROM:<x>"',
         'host = "127.0.0.1"\nproxy = "http://p.test\\r\\nX: y"',
         'host = "127.0.0.1\\u0000"',
     ],
@@ -115,7 +115,8 @@ def test_the_environment_names_no_proxy_unasked(
         url = f"http://127.0.0.1:{proxy.getsockname()[1]}"
         for name in ("all_proxy", "ALL_PROXY", "http_proxy", "https_proxy", "smtp_proxy"):
             monkeypatch.setenv(name, url)
-        assert main(["send", message, *clear(f"127.0.0.1:{running.port}")]) == Exit.OK
+        given = [*clear(f"127.0.0.1:{running.port}"), "--timeout", "20"]
+        assert main(["send", message, *given]) == Exit.OK
         with pytest.raises(BlockingIOError):
             proxy.accept()
     assert len(keeper.messages) == 1
@@ -130,8 +131,8 @@ def test_what_is_no_address_is_refused_before_anybody_is_called(
         return  # the null sender
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
-        server = f"127.0.0.1:{listener.getsockname()[1]}"
-        assert main(["send", message, *clear(server), f"{option}={address}"]) == Exit.USAGE
+        given = [*clear(f"127.0.0.1:{listener.getsockname()[1]}"), "--timeout", "20"]
+        assert main(["send", message, *given, f"{option}={address}"]) == Exit.USAGE
         with pytest.raises(BlockingIOError):
             listener.accept()
 

@@ -13,7 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.security.differences import AIOSMTPD, EXIM, POSTFIX, STARTTLS, Difference, rows
+from tests.security.differences import (
+    AIOSMTPD,
+    EXIM,
+    POSTFIX,
+    STARTTLS,
+    VERSIONS,
+    Difference,
+    rows,
+)
 from tools.page import ROOT
 
 PAGE = ROOT / "docs" / "security.md"
@@ -77,4 +85,10 @@ def test_each_test_of_attacks_is_named() -> None:
     ids=["aiosmtpd", "STARTTLS", "Postfix", "Exim"],
 )
 def test_the_differences_are_told(differences: tuple[Difference, ...]) -> None:
-    assert "\n".join(rows(differences)) in TEXT
+    table = "\n".join(rows(differences))
+    assert f"|---|---|---|---|\n{table}\n\n" in f"{TEXT}\n"
+
+
+@pytest.mark.parametrize(("server", "version"), VERSIONS.items())
+def test_the_versions_are_told(server: str, version: str) -> None:
+    assert f"### {server} {version}, as it is installed\n" in TEXT

@@ -41,8 +41,8 @@ replies = (
 )
 sessions = st.one_of(
     st.lists(replies, max_size=6),
-    st.lists(replies, min_size=1, max_size=4).map(
-        lambda rest: [b"220 mail.test\r\n", EHLO_REPLIES[0], *rest]
+    st.tuples(st.sampled_from(EHLO_REPLIES), st.lists(replies, max_size=4)).map(
+        lambda said: [b"220 mail.test\r\n", said[0], *said[1]]
     ),
     # All in one breath, as it comes from somebody who does not listen.
     st.lists(replies, min_size=1, max_size=4).map(
