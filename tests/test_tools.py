@@ -6,11 +6,12 @@ Knows small inputs and what has to come out. Must not run what takes minutes.
 import ast
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tools import musts, mutation, peer_matrix, rfc_index
+from tools import defences, musts, mutation, peer_matrix, rfc_index, trial
 from tools.page import ROOT
 
 # --- MUSTs -----------------------------------------------------------------------------------
@@ -157,7 +158,8 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     (tree / "pyproject.toml").write_text('[tool.pytest.ini_options]\npythonpath = ["."]\n')
     monkeypatch.setattr(mutation, "ROOT", tree)
-    monkeypatch.setattr(mutation, "NEEDED", ("halves", "tests", "pyproject.toml"))
+    monkeypatch.setattr(trial, "ROOT", tree)
+    monkeypatch.setattr(trial, "NEEDED", ("halves", "tests", "pyproject.toml"))
     return tree
 
 
@@ -206,16 +208,112 @@ def test_the_page_of_mutants_counts_them() -> None:
     assert "| all | 4 | 2 | 1 | 1 |" in text
 
 
+# --- Defences --------------------------------------------------------------------------------
+
+
+def test_each_defence_is_where_it_can_be_taken_out() -> None:
+    for defence in defences.defences():
+        for file, source in defence.sources(ROOT).items():
+            ast.parse(source, file)
+
+
+def test_each_row_of_attacks_has_its_defences() -> None:
+    assert list(defences.missing(defences.rows(), defences.defences())) == []
+
+
+def test_the_page_of_attacks_says_how_many_were_taken_out() -> None:
+    number = len(defences.defences())
+    said = f"of {number} defences all {number} were taken out by `make defences`"
+    assert said in " ".join(defences.PAGE.read_text(encoding="utf-8").split())
+
+
+ROW = f"| The larger one wins | It does | `{SUM}` | `tests/wire/test_sum.py::test_it` |\n"
+ENTRY = """
+[[defence]]
+attack = "The larger"
+[[defence.change]]
+file = "halves/wire/sum.py"
+old = "a if a > b else b"
+new = "{}"
+"""
+
+
+@pytest.fixture
+def listed(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Lists the small tree's only defence; what it is given takes its place."""
+    monkeypatch.setattr(defences, "PAGE", tree / "security.md")
+    monkeypatch.setattr(defences, "LIST", tree / "defences.toml")
+    monkeypatch.setattr(sys, "argv", ["defences"])
+    defences.PAGE.write_text(f"## Sums\n\n{ROW}")
+
+    def put(new: str) -> None:
+        defences.LIST.write_text(ENTRY.format(new))
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("new", "fate", "code"),
+    [
+        ("a if a < b else b", "red", 0),
+        ("a if a >= b else b", "GREEN", 1),
+        ("[0 for _ in iter(int, 1)]", "HUNG", 1),
+        ("a if a > b else b)", "NOT RUN", 1),
+    ],
+)
+def test_what_becomes_of_a_test_without_its_defence(
+    listed: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    new: str,
+    fate: str,
+    code: int,
+) -> None:
+    monkeypatch.setattr(defences, "PATIENCE", 0.01 if fate == "HUNG" else 60)
+    listed(new)
+    assert defences.main() == code
+    said, count = capsys.readouterr().out.splitlines()
+    assert said == f"{fate}: The larger one wins: tests/wire/test_sum.py::test_it"
+    assert count.startswith("1 defences taken out; tests: ")
+    assert f"1 {fate}" in count
+
+
+def test_a_defence_that_is_there_twice_cannot_be_taken_out(
+    tree: Path, listed: Callable[[str], None]
+) -> None:
+    listed("0")
+    (tree / SUM).write_text((tree / SUM).read_text() * 2)
+    with pytest.raises(ValueError, match="sum.py has 2 times 'a if a > b else b'"):
+        defences.main()
+
+
+def test_what_the_list_of_defences_does_not_have_is_told(
+    listed: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    listed("0")
+    defences.PAGE.write_text(ROW + ROW.replace("larger", "smaller").replace("test_it", "test_no"))
+    monkeypatch.setattr(sys, "argv", ["defences", "--only", "larger"])
+    assert defences.main() == 1
+    told = capsys.readouterr().out
+    assert "NO ENTRY: The smaller one wins: tests/wire/test_sum.py::test_no\n" in told
+    defences.PAGE.write_text(ROW.replace("larger", "smaller"))
+    assert "no row, or more than one, begins with 'The larger'" in list(
+        defences.missing(defences.rows(), defences.defences())
+    )
+    with pytest.raises(SystemExit, match="no row has that in it"):
+        defences.main()
+
+
 # --- Peers -----------------------------------------------------------------------------------
 
 
-def test_the_page_of_peers_has_what_was_proved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        peer_matrix, "VERSIONS", dict.fromkeys(peer_matrix.VERSIONS, lambda: "1.2.3")
-    )
+def test_the_page_of_peers_has_what_was_proved() -> None:
     every_mode = "every_mode_of_security_with_every_mechanism"
     proofs = {
         ("messages", frozenset({"Exim-none"})),
+        ("messages", frozenset({"Exim-implicit"})),
         ("every_mechanism", frozenset({"Exim-starttls", "CRAM-MD5"})),
         ("every_mechanism", frozenset({"Exim", "IMPLICIT", "CRAM-MD5"})),
         ("every_mechanism", frozenset({"SCRAM-SHA-256-PLUS"})),
@@ -225,9 +323,12 @@ def test_the_page_of_peers_has_what_was_proved(monkeypatch: pytest.MonkeyPatch) 
         ("chains", frozenset({"squid https > ssh socks5"})),
         ("the_server_learns_where_the_client_is", frozenset({"Exim", "IPv6", "2"})),
         ("a_server_that_breaks_off_the_handshake", frozenset[str]()),
+        ("a_message_to_dovecot", frozenset({"GSS-SPNEGO", "tickets"})),
+        ("clients_of_others_deliver", frozenset({"msmtp"})),
     }
     lines = peer_matrix.page(frozenset(proofs)).splitlines()
-    assert "| Exim | 1.2.3 | yes |  |  |  |  |" in lines
+    assert "| Exim | yes |  | yes |  |  |" in lines
+    assert "| Exim | clear, TLS | clear, TLS | clear, TLS | clear, TLS |  |  |  |" in lines
     logins = lines.index("## Servers: logins")
     titles, exim = (
         next(line for line in lines[logins:] if line.startswith(start)).split(" | ")
@@ -235,10 +336,32 @@ def test_the_page_of_peers_has_what_was_proved(monkeypatch: pytest.MonkeyPatch) 
     )
     assert dict(zip(titles, exim, strict=True))["CRAM-MD5"] == "STARTTLS, TLS"
     assert exim.count("") == len(exim) - 3
-    assert "| curl | 1.2.3 |  | yes |  |  |" in lines
+    assert "| curl |  | yes |  |  |" in lines
     assert "| curl | TLS |" in lines
     assert "| SCRAM-SHA-256-PLUS | yes |" in lines
-    assert "| squid | 1.2.3 | https |  | yes |  |  |  |" in lines
+    assert "| squid | https |  | yes |  |  |  |" in lines
     assert "| squid https > ssh socks5 |" in lines
     assert "| Exim | IPv6 | 2 |" in lines
+    assert "| Dovecot submission |  | yes |" in lines
+    assert "| msmtp | yes |  |" in lines
     assert "yes" not in peer_matrix.page(frozenset()).partition("##")[2]
+
+
+def test_the_page_of_peers_is_to_be_what_a_run_with_all_of_them_proves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    versions = dict.fromkeys(peer_matrix.VERSIONS, lambda: "1.2.3")
+    monkeypatch.setattr(peer_matrix, "VERSIONS", versions)
+    monkeypatch.setattr(peer_matrix, "PAGE", tmp_path / "peers.md")
+    monkeypatch.setenv("SMTP_PROTO_CI", "1")
+    proven = peer_matrix.page(frozenset({("messages", frozenset({"Exim-none"}))}))
+    peer_matrix.PAGE.write_text(proven + peer_matrix.versions())
+    versions["Exim"] = lambda: "1.2.4"
+    assert peer_matrix.check(proven) == 0
+    assert peer_matrix.check(None) == 1
+    assert capsys.readouterr().err == ""
+    less = peer_matrix.page(frozenset())
+    assert peer_matrix.check(less) == 1
+    assert "run `make peers`" in capsys.readouterr().err
+    monkeypatch.delenv("SMTP_PROTO_CI")
+    assert peer_matrix.check(less) == 0

@@ -12,12 +12,9 @@ private copy of the tree. Must not know SMTP.
 import argparse
 import ast
 import math
-import multiprocessing
 import os
 import random
 import resource
-import shutil
-import signal
 import sys
 import tempfile
 import tomllib
@@ -28,32 +25,18 @@ from enum import Enum
 from functools import partial
 from pathlib import Path
 
-import hypothesis
-import pytest
-
 from tools.page import ROOT
 from tools.rfc_index import name_at
+from tools.trial import Trial
 
 PAGE = ROOT / "docs" / "mutation.md"
 EQUIVALENTS = ROOT / "tools" / "mutation_equivalents.toml"
 
 FOLDERS = ("wire", "engine", "sasl", "proxy")
-NEEDED = ("adapters", "fuzz", "smtp_proto", "tests", "pyproject.toml")
 PATIENCE = 2
 """How many times the processor time of the unbroken code a mutant may take: else it hangs."""
 EXAMPLES = 25
 """How often hypothesis tries a property: what is broken mostly shows at once."""
-MEMORY = 4 << 30
-"""The octets that a mutant may fill."""
-OPTIONS = (
-    "-x",
-    "--quiet",
-    "--hypothesis-profile=mutation",
-    "-mnot slow",
-    "-pno:cacheprovider",
-    "-Wignore::pytest.PytestAssertRewriteWarning",  # hypothesis was imported before the fork
-)
-FORK = multiprocessing.get_context("fork")
 
 # --- What can be broken ----------------------------------------------------------------------
 
@@ -249,54 +232,41 @@ def all_files() -> Sequence[str]:
 # --- Running ---------------------------------------------------------------------------------
 
 
-class Copy:
+class Copy(Trial):
     """A copy of the tree, in which one file at a time is broken."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        super().__init__(folder)
         self._patience: dict[str, int] = {}
-        for name in NEEDED:
-            if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, folder / name)
-            else:
-                shutil.copy2(ROOT / name, folder / name)
 
     def fate(self, mutant: Mutant) -> Fate:
         """Run the tests on a mutant."""
         *own, folder = self._tests(mutant.file)
         patience = self._patience_with(folder)
-        path = self._folder / mutant.file
-        before = path.read_text(encoding="utf-8")
-        path.write_text(mutant.source, encoding="utf-8")
-        try:
-            fates = (self._run(tests, patience) for tests in (*own, folder))
+        with self.broken({mutant.file: mutant.source}):
+            fates = (self._fate(tests, patience) for tests in (*own, folder))
             return next((fate for fate in fates if fate is not Fate.SURVIVED), Fate.SURVIVED)
-        finally:
-            path.write_text(before, encoding="utf-8")
 
     def _tests(self, file: str) -> Sequence[str]:
         """Name the tests of a file: those of the same name first, then all of its folder."""
         folder = f"tests/{Path(file).parent.name}"
         own = f"{folder}/test_{Path(file).name}"
-        return [own, folder] if (self._folder / own).exists() else [folder]
+        return [own, folder] if (self.folder / own).exists() else [folder]
 
     def _patience_with(self, folder: str) -> int:
         """Give the seconds of processor time that the tests of a folder may take; measured once."""
         if folder not in self._patience:
             start = processor_time()
-            if self._run(folder, resource.RLIM_INFINITY) is not Fate.SURVIVED:
+            if self._fate(folder, resource.RLIM_INFINITY) is not Fate.SURVIVED:
                 sys.exit(f"{folder} fails without any change")
             self._patience[folder] = PATIENCE * math.ceil(processor_time() - start)
         return self._patience[folder]
 
-    def _run(self, tests: str, patience: int) -> Fate:
-        process = FORK.Process(target=run_tests, args=(self._folder, tests, patience))
-        process.start()
-        process.join()
-        match process.exitcode:
+    def _fate(self, tests: str, patience: int) -> Fate:
+        match self.run(tests, "-mnot slow", examples=EXAMPLES, processor_seconds=patience):
             case 0:
                 return Fate.SURVIVED
-            case code if code == -signal.SIGXCPU:
+            case None:
                 return Fate.HUNG
             case _:
                 return Fate.KILLED
@@ -305,28 +275,6 @@ class Copy:
 def processor_time() -> float:
     """Give the seconds that all processes took that this one has waited for."""
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-
-
-def run_tests(folder: Path, tests: str, patience: int) -> None:
-    """Run tests up to the first that fails, in a process of their own."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (patience, resource.RLIM_INFINITY))
-    os.chdir(folder)
-    sys.path[:] = [path for path in sys.path if path and Path(path).resolve() != ROOT]
-    silence = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silence, 1)
-    os.dup2(silence, 2)
-    # What fails need not be made small; the same mutant has the same fate the next time.
-    hypothesis.settings.register_profile(
-        "mutation",
-        max_examples=EXAMPLES,
-        database=None,
-        deadline=None,
-        derandomize=True,
-        phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
-        suppress_health_check=list(hypothesis.HealthCheck),
-    )
-    os._exit(pytest.main([*OPTIONS, tests]))
 
 
 # --- The page --------------------------------------------------------------------------------
