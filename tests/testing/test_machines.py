@@ -77,7 +77,7 @@ class TakesNothing(Notes):
 
 
 class Doorkeeper(Inbox):
-    def on_auth(self, session: ServerSession, credentials: Credentials) -> bool:
+    def on_auth(self, session: ServerSession, credentials: Credentials) -> bool | Reply:
         return credentials.password == "secret"
 
 
@@ -89,6 +89,21 @@ class LetsIn(OurServer):
     credentials = ("somebody", "secret")
 
 
+class WantsTime(Doorkeeper):
+    """Behind a wrong password, and ever after."""
+
+    guessed = False
+
+    def on_auth(self, session: ServerSession, credentials: Credentials) -> bool | Reply:
+        fine = super().on_auth(session, credentials)
+        self.guessed = self.guessed or not fine
+        return Reply.build(454, "Later", status="4.7.0") if fine and self.guessed else fine
+
+
+class LetsInLater(LetsIn):
+    handler = WantsTime
+
+
 class AsksNobody(Inbox):
     def on_rcpt(self, session: ServerSession, rcpt: Rcpt) -> Reply:
         return Reply.build(550, "No such user")
@@ -98,12 +113,20 @@ class TakesContentForNobody(Notes):
     """As it may: a dot alone has to follow. RFC 2920 3.1"""
 
     handler = AsksNobody
+    for_nobody = False
+
+    def send(self, octets: bytes) -> None:
+        if self.for_nobody:
+            octets = b"RSET\r\n" if octets.endswith(b"\n") else b""
+            self.for_nobody = not octets
+        super().send(octets)
 
     def receive(self) -> bytes:
         octets = super().receive()
         before, refusal, text = octets.rpartition(b"503 5.5.1 ")
         in_flight = self.engine.outstanding > 1 and self.said.endswith(b"DATA\r\n")
-        return before + (b"354 " if in_flight and refusal else refusal) + text
+        self.for_nobody = in_flight and bool(refusal)
+        return before + (b"354 " if self.for_nobody else refusal) + text
 
 
 @pytest.mark.parametrize(
@@ -114,6 +137,7 @@ class TakesContentForNobody(Notes):
         TakesLittle,
         TakesNothing,
         LetsIn,
+        LetsInLater,
         TakesContentForNobody,
         OurClient,
         OurLMTPClient,
