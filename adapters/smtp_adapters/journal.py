@@ -170,7 +170,7 @@ def log(
 ) -> None:
     """Log it, whatever a handler of theirs raises: no message is to be in doubt for that."""
     with suppress(Exception):
-        to.log(level, text, *arguments, exc_info=error)
+        to.log(level, text, *arguments, exc_info=error, stacklevel=2)
 
 
 def _quoted(identity: str) -> str:

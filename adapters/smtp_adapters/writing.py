@@ -96,7 +96,10 @@ class _Writing(EmailPolicy):
         if isinstance(value, AddressHeader):
             for defect in _defects(value):
                 if _LOST.search(str(defect)):
-                    raise refused(name, f"{defect} in {shown(value)}: correct it")
+                    raise refused(
+                        name,
+                        f"{defect} in {shown(value)}: correct it, with names in quotation marks",
+                    )
             value = _AddressField.of(name, value.groups)
         return super().fold_binary(name, value)
 
@@ -211,8 +214,11 @@ def _is_one_word(addr_spec: str) -> bool:
 
 
 def _phrase(name: str, *, utf8: bool) -> str:
-    # Octets that were read as surrogate escapes are UTF-8.  RFC 6532 3.2
-    name = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    octets = name.encode("utf-8", "surrogateescape")
+    try:
+        name = octets.decode()  # what was read as surrogate escapes is UTF-8.  RFC 6532 3.2
+    except UnicodeDecodeError:
+        return Header(octets, "unknown-8bit").encode(linesep="\r\n")
     if (
         "=?" in name
         or not (name.isprintable() and (utf8 or name.isascii()))

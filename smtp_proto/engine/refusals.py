@@ -37,7 +37,7 @@ TOO_MANY_ERRORS = Reply.build(421, "Too many errors, closing the connection", st
 _TOO_MANY_RECIPIENTS = Reply.build(452, "Too many recipients", status="4.5.3")
 TOO_LARGE = Reply.build(552, "Message too large", status="5.3.4")
 _BARE_LINE_ENDING = Reply.build(550, "Lines must end with CRLF", status="5.6.0")
-NOT_SMTP = Reply.build(554, "This is not HTTP", status="5.5.1")
+NOT_SMTP = Reply.build(554, "This is not SMTP", status="5.5.1")
 NOT_YET_ANSWERED = Reply.build(503, "Nothing may follow AUTH before its reply", status="5.5.1")
 NOT_YET_TLS = Reply.build(554, "Nothing may follow STARTTLS in clear text", status="5.5.1")
 

@@ -546,7 +546,7 @@ def test_a_display_name_that_was_read_elsewhere_stays_one() -> None:
         ("=?utf-8?q?Ada=2E?=<a@x.org>", '"Ada." <a@x.org>'),
         ("=?x?q?A=2C?= <a@x.org>", '"A," <a@x.org>'),
         ("Zo\udcc3\udcab <a@x.org>", "=?utf-8?q?Zo=C3=AB?= <a@x.org>"),
-        ("\udce4 <a@x.org>", "=?utf-8?b?77+9?= <a@x.org>"),
+        ("\udce4 <a@x.org>", "=?unknown-8bit?q?=E4?= <a@x.org>"),
         ("Ada <>", "Ada <>"),
         ("<a@x.org", "a@x.org"),
         ("", ""),
@@ -579,7 +579,8 @@ def test_faults_that_leave_the_addresses_are_mended(text: str, written: str) -> 
 @pytest.mark.parametrize("name", ["To", "Reply-To"])
 def test_a_field_of_which_something_would_be_lost_is_refused(name: str, text: str) -> None:
     made = message(**{name: text})
-    with pytest.raises(ValueError, match=rf"^header field {name}: .*: correct it$"):
+    wrong = rf"^header field {name}: .*: correct it(, with names in quotation marks)?$"
+    with pytest.raises(ValueError, match=wrong):
         prepare(made, recipients=["b@x.org"])
 
 
