@@ -49,7 +49,7 @@ Proof: TypeAlias = tuple[str, frozenset[str]]
 """The name of a test, and its parameters but for the world."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # pytest has it in a set
 class Recorder:
     """A plugin of pytest that keeps which of our tests passed."""
 
