@@ -4,7 +4,7 @@
 #   make demo       real messages over TLS with AUTH, from each adapter into the embedded server
 #   make test       the tests, but for the slow ones and those that need programs of others, on
 #                   each of Python 3.11, 3.12 and 3.13 that is installed
-#   make test-rest  the tests that this leaves out
+#   make test-rest  the tests that this leaves out (test-slow and test-peers, both at once)
 #   make check      what a change has to pass: format, lint, types, layers, docs, coverage
 #   make bench      side by side with smtplib and aiosmtplib (needs smtp-sink, of Postfix)
 #   make fuzz       fuzzing by chance, FUZZ_SECONDS for all harnesses together
@@ -27,8 +27,8 @@ VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2]
 TEST_VENV = .venv-test-$(VERSION)
 PYTEST = $(TEST_VENV)/bin/python -m pytest -q -n auto
 
-.PHONY: demo test test-one test-rest check coverage bench fuzz fuzz-guided docs mutation defences peers clean \
-    python
+.PHONY: demo test test-one test-rest test-slow test-peers check coverage bench fuzz fuzz-guided docs \
+    mutation defences peers clean python
 
 demo: .venv-demo/ready
 	@.venv-demo/bin/smtp-proto demo
@@ -44,10 +44,20 @@ test-one: $(TEST_VENV)/ready
 	@echo "Python $(VERSION)"
 	@$(PYTEST) -m "not slow and not interop"
 
+# What each of them prints is shown in one piece, where make knows how.
+IN_TURN = $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+
 # With what it takes to build them, Python's bindings to Kerberos: without, their tests are skipped.
-# Where no test may be skipped, docs/peers.md has to show what was proven.
+# Both kinds at once: who waits for a peer leaves the processor to the others.
 test-rest: .venv-dev/ready $(if $(shell command -v krb5-config 2>/dev/null),.venv-dev/kerberos)
-	.venv-dev/bin/python -m pytest -q -n auto -m "slow and not interop" --hypothesis-profile=ci
+	@$(MAKE) --no-print-directory -j 2 $(IN_TURN) test-slow test-peers
+
+test-slow: .venv-dev/ready
+	.venv-dev/bin/python -m pytest -q -n auto --dist worksteal \
+	    -m "slow and not interop" --hypothesis-profile=ci
+
+# Where no test may be skipped, docs/peers.md has to show what was proven.
+test-peers: .venv-dev/ready
 	.venv-dev/bin/python -m tools.peer_matrix --check
 
 check: .venv-dev/ready
