@@ -44,12 +44,15 @@ test-one: $(TEST_VENV)/ready
 	@echo "Python $(VERSION)"
 	@$(PYTEST) -m "not slow and not interop"
 
+# With what it takes to build them, Python's bindings to Kerberos: without, their tests are skipped.
+KERBEROS = $(if $(shell command -v krb5-config 2>/dev/null),.venv-dev/kerberos)
+
 # What each of them prints is shown in one piece, where make knows how.
 IN_TURN = $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-# With what it takes to build them, Python's bindings to Kerberos: without, their tests are skipped.
-# Both kinds at once: who waits for a peer leaves the processor to the others.
-test-rest: .venv-dev/ready $(if $(shell command -v krb5-config 2>/dev/null),.venv-dev/kerberos)
+# Both kinds at once: who waits for a peer leaves the processor to the others. The environment is
+# whole before, so that nothing is installed beneath a test.
+test-rest: .venv-dev/ready $(KERBEROS)
 	@$(MAKE) --no-print-directory -j 2 $(IN_TURN) test-slow test-peers
 
 test-slow: .venv-dev/ready
@@ -57,7 +60,7 @@ test-slow: .venv-dev/ready
 	    -m "slow and not interop" --hypothesis-profile=ci
 
 # Where no test may be skipped, docs/peers.md has to show what was proven.
-test-peers: .venv-dev/ready
+test-peers: .venv-dev/ready $(KERBEROS)
 	.venv-dev/bin/python -m tools.peer_matrix --check
 
 check: .venv-dev/ready

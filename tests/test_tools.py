@@ -4,6 +4,7 @@ Knows small inputs and what has to come out. Must not run what takes minutes.
 """
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -345,6 +346,44 @@ def test_the_page_of_peers_has_what_was_proved() -> None:
     assert "| Dovecot submission |  | yes |" in lines
     assert "| msmtp | yes |  |" in lines
     assert "yes" not in peer_matrix.page(frozenset()).partition("##")[2]
+
+
+_RECORDED = """\
+import sys
+import pytest
+from tools.peer_matrix import Recorder
+
+recorder = Recorder()
+pytest.main(["-q", "-p", "no:cacheprovider", "tests"], plugins=[recorder])
+sys.exit(f"recorded: {sorted((name, *given) for name, given in recorder.passed)}")
+"""
+
+
+def test_what_passed_with_peers_is_recorded_whatever_other_folders_bring_along(
+    tmp_path: Path,
+) -> None:
+    interop, others = tmp_path / "tests" / "interop", tmp_path / "tests" / "adapters"
+    for folder in (interop, others):
+        folder.mkdir(parents=True)
+    # pytest sorts out for each test which hooks of other folders are none of its business.
+    (others / "conftest.py").write_text("def pytest_runtest_makereport(): pass\n")
+    (others / "test_modes.py").write_text("def test_of_others(): pass\n")
+    (interop / "test_servers.py").write_text(
+        "import pytest\n"
+        "@pytest.mark.parametrize('world', ['trio'])\n"
+        "@pytest.mark.parametrize('server', ['Exim', 'Postfix'])\n"
+        "def test_messages(server, world): assert server == 'Exim'\n"
+    )
+    environment = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    run = subprocess.run(
+        [sys.executable, "-c", _RECORDED],
+        cwd=tmp_path,
+        env=os.environ | environment,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert run.stderr == "recorded: [('messages', 'Exim')]\n", run.stdout
 
 
 def test_the_page_of_peers_is_to_be_what_a_run_with_all_of_them_proves(
